@@ -1,0 +1,54 @@
+//! The `ringwire` command: a demonstration on real files, and the benchmarks behind every figure in the README.
+#![forbid(unsafe_code)]
+
+mod bench;
+mod child;
+mod demo;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Blocking inter-process communication over shared memory.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Sends every file of a directory to a second process and checks what comes back
+    Demo(demo::Arguments),
+    /// Measures latency and throughput between two processes, beside the machine's own limits
+    #[command(subcommand)]
+    Bench(bench::Command),
+    /// The second process of the other commands
+    #[command(subcommand, hide = true)]
+    Peer(PeerCommand),
+}
+
+/// What the second process does. Started by [`child::spawn`].
+#[derive(Debug, Subcommand)]
+enum PeerCommand {
+    /// Counts what it receives
+    Demo(demo::PeerArguments),
+    /// Answers, or takes in, what a benchmark sends
+    #[command(subcommand)]
+    Bench(bench::PeerCommand),
+}
+
+fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    let done = match Arguments::parse().command {
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Bench(command) => bench::run(&command).map(|()| ExitCode::SUCCESS),
+        Command::Peer(PeerCommand::Demo(arguments)) => demo::run_peer(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Peer(PeerCommand::Bench(command)) => bench::run_peer(&command).map(|()| ExitCode::SUCCESS),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("ringwire: {error}");
+        ExitCode::from(2)
+    })
+}

@@ -1,0 +1,347 @@
+//! The reading half.
+
+use core::fmt;
+
+use super::{CLOSED, HEADER_BYTES, PADDING, Payload, RingError, Tuning, Violation, align8};
+use crate::sync::{Area, Heard, Kernel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, Platform, Word, weak};
+use crate::wait::{
+    Deadline, FUTEX_STAGE_NS, LOOK_EVERY_NS, Mark, Spin, Spinner, WaitError, WaitStrategy, Waker, park_on_lifeline,
+    park_on_word,
+};
+use crate::wire::Header;
+
+/// A reader sleeps on its word this many times, then goes over to the lifeline.
+const FUTEX_SLICES: u64 = FUTEX_STAGE_NS / LOOK_EVERY_NS;
+
+/// A record that [`Consumer::peek`] found: checked, and still in the ring.
+#[derive(Clone, Copy, Debug)]
+pub struct Record {
+    /// What it is.
+    pub header: Header,
+    offset: u32,
+    payload_bytes: u32,
+}
+
+impl Record {
+    /// Bytes of its payload.
+    #[inline]
+    #[must_use]
+    pub fn payload_bytes(&self) -> u32 {
+        self.payload_bytes
+    }
+}
+
+/// The reading half of a ring.
+pub struct Consumer<P: Platform, K> {
+    area: P::Area,
+    kernel: K,
+    ring_bytes: u32,
+    tuning: Tuning,
+    /// End of what is consumed; private, the truth.
+    position: u64,
+    /// What the writer knows of it.
+    head: u64,
+    waker: Waker,
+    /// Only for the control that parks under a generation number.
+    generation: u32,
+}
+
+impl<P: Platform, K> fmt::Debug for Consumer<P, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer")
+            .field("ring_bytes", &self.ring_bytes)
+            .field("position", &self.position)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
+    /// The reading half over `area`.
+    #[must_use]
+    pub fn new(area: P::Area, kernel: K, tuning: Tuning) -> Self {
+        Self {
+            ring_bytes: area.size(),
+            area,
+            kernel,
+            tuning,
+            position: tuning.start,
+            head: tuning.start,
+            waker: Waker::default(),
+            generation: 0,
+        }
+    }
+
+    /// End of what is consumed.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// What this half asks of the kernel.
+    #[must_use]
+    pub fn kernel(&self) -> &K {
+        &self.kernel
+    }
+
+    /// The next record, if there is one. It stays until [`Consumer::release`].
+    ///
+    /// # Errors
+    /// [`RingError::Closed`] once everything before the end has been read, [`RingError::Corrupt`].
+    #[inline]
+    pub fn peek(&mut self) -> Result<Option<Record>, RingError> {
+        let commit = self.load_commit();
+        if commit == 0 {
+            return Ok(None);
+        }
+        self.check(commit)
+    }
+
+    #[inline(always)]
+    fn load_commit(&self) -> u32 {
+        // ORDER commit: Acquire, so that what was written before the commit word is there (control:
+        // commit_loaded_relaxed). The other end is in Producer::publish.
+        self.area.word(self.offset()).load(P::order(weak::COMMIT_LOAD, Acquire))
+    }
+
+    #[inline(always)]
+    fn check(&mut self, commit: u32) -> Result<Option<Record>, RingError> {
+        let offset = self.offset();
+        let limit = self.tuning.max_record_bytes.min(self.ring_bytes - offset);
+        if !(HEADER_BYTES..=limit).contains(&commit) {
+            return self.check_special(commit, limit);
+        }
+        let (tag, correlation) = self.area.header(offset);
+        let header = Header::parse(tag, correlation).map_err(Violation::from)?;
+        Ok(Some(Record { header, offset, payload_bytes: commit - HEADER_BYTES }))
+    }
+
+    /// Padding, the end, or nonsense. After padding comes a record at offset 0 or nothing yet: never padding again, so
+    /// this looks twice at the most.
+    #[cold]
+    fn check_special(&mut self, commit: u32, limit: u32) -> Result<Option<Record>, RingError> {
+        let (offset, ring_bytes) = (self.offset(), self.ring_bytes);
+        if commit == CLOSED {
+            return Err(RingError::Closed);
+        }
+        if commit & PADDING == 0 {
+            return Err(Violation::RecordLength { found: commit, offset, limit }.into());
+        }
+        let found = commit & !PADDING;
+        if offset == 0 || found != ring_bytes - offset {
+            return Err(Violation::Padding { found, offset, ring_bytes }.into());
+        }
+        self.advance(found);
+        match self.load_commit() {
+            0 => Ok(None),
+            PADDING.. => Err(Violation::Padding { found: 0, offset: 0, ring_bytes }.into()),
+            commit => self.check(commit),
+        }
+    }
+
+    /// The payload of `record`, in place.
+    #[inline]
+    #[must_use]
+    pub fn payload(&self, record: &Record) -> Payload<'_, P::Area> {
+        Payload::in_ring(&self.area, record.offset + HEADER_BYTES, record.payload_bytes)
+    }
+
+    /// Lets go of the record that [`Consumer::peek`] found last.
+    #[inline]
+    pub fn release(&mut self, record: Record) {
+        self.advance(align8(HEADER_BYTES + record.payload_bytes));
+    }
+
+    #[inline(always)]
+    fn offset(&self) -> u32 {
+        // The truncation is the masking.
+        (self.position as u32) & (self.ring_bytes - 1)
+    }
+
+    #[inline(always)]
+    fn advance(&mut self, bytes: u32) {
+        self.position += u64::from(bytes);
+        if self.position - self.head >= u64::from(self.tuning.lazy_bytes) {
+            self.publish_consumed();
+        } else if self.area.writer_parked().load(Relaxed) != 0 {
+            self.look_at_waiting_writer();
+        }
+    }
+
+    /// The writer waits for room: what is enough for it is published at once.
+    #[cold]
+    fn look_at_waiting_writer(&mut self) {
+        let Some(mark) = Mark::from_word(self.area.writer_parked().load(Relaxed)) else { return };
+        if (self.position as u32).wrapping_sub(mark.position()) as i32 > 0 {
+            self.publish_consumed();
+        }
+    }
+
+    /// Tells the writer what has been consumed, and wakes it if that is what it waits for.
+    ///
+    /// Happens by itself, but lazily: call it before doing something else for long.
+    #[inline]
+    pub fn publish_consumed(&mut self) {
+        if self.head == self.position {
+            return;
+        }
+        self.store_head();
+        // ORDER look: `head` before the look at the mark (control: head_looked_without_fence). The other end is
+        // `ORDER park` of the writer.
+        P::fence_at(weak::FENCE_HEAD_LOOK);
+        look_at_writer::<P, K>(&mut self.waker, &self.area, &self.kernel, self.head);
+    }
+
+    #[inline(always)]
+    fn store_head(&mut self) {
+        // ORDER head: Release, so that our reads of the released bytes are over (control: head_stored_relaxed). The
+        // other end is in Producer::load_head.
+        self.area.head().store(self.position as u32, P::order(weak::HEAD_STORE, Release));
+        self.head = self.position;
+    }
+
+    /// Waits until [`Consumer::peek`] has something to say. `before_idling` runs once, before the wait goes over to the
+    /// lifeline (after about 10 ms).
+    ///
+    /// # Errors
+    /// [`WaitError::TimedOut`] once `deadline` has passed, [`WaitError::PeerDied`] if nothing that it committed is left.
+    #[inline(never)]
+    pub fn wait_readable(
+        &mut self,
+        spinner: &mut Spinner,
+        deadline: Deadline,
+        before_idling: impl FnOnce(),
+    ) -> Result<(), WaitError> {
+        loop {
+            // Who parks at once publishes under the same fence as its mark.
+            if spinner.strategy() != WaitStrategy::ParkAtOnce {
+                self.publish_consumed();
+            }
+            let word = self.area.word(self.offset());
+            match spinner.spin(|| word.load(Relaxed) != 0) {
+                Spin::Ready => return Ok(()),
+                Spin::Park => return self.park(spinner, deadline, before_idling),
+                Spin::Look => {
+                    if self.look_around(deadline)? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn park(&mut self, spinner: &mut Spinner, deadline: Deadline, before_idling: impl FnOnce()) -> Result<(), WaitError> {
+        let started_ns = Deadline::now_ns();
+        let mut now_ns = started_ns;
+        for _ in 0..FUTEX_SLICES {
+            self.park_on_commit_word((now_ns + LOOK_EVERY_NS).min(deadline.as_ns()));
+            if self.is_readable() {
+                spinner.slept(Deadline::now_ns() - started_ns);
+                return Ok(());
+            }
+            if self.look_around(deadline)? {
+                return Ok(());
+            }
+            now_ns = Deadline::now_ns();
+        }
+        before_idling();
+        spinner.slept(now_ns - started_ns);
+        loop {
+            let heard = self.park_on_lifeline(deadline);
+            if self.is_readable() {
+                return Ok(());
+            }
+            // A hang-up is looked at once more: the peer may have committed between our look and its death.
+            match heard {
+                Heard::HungUp if self.is_readable() => return Ok(()),
+                Heard::HungUp => return Err(WaitError::PeerDied),
+                // Also after a bell: a peer that rings without end must not hold back the deadline.
+                Heard::Nothing | Heard::Bell if deadline.has_passed() => return Err(WaitError::TimedOut),
+                Heard::Nothing | Heard::Bell => {}
+            }
+        }
+    }
+
+    fn is_readable(&self) -> bool {
+        self.area.word(self.offset()).load(Relaxed) != 0
+    }
+
+    /// Whether there is something to read; otherwise whether to go on waiting for it.
+    fn look_around(&self, deadline: Deadline) -> Result<bool, WaitError> {
+        if self.kernel.peer_is_gone() {
+            return if self.is_readable() { Ok(true) } else { Err(WaitError::PeerDied) };
+        }
+        if deadline.has_passed() {
+            return if self.is_readable() { Ok(true) } else { Err(WaitError::TimedOut) };
+        }
+        Ok(self.is_readable())
+    }
+
+    fn park_on_commit_word(&mut self, until_ns: u64) {
+        let fresh = self.store_head_before_park();
+        let (area, kernel, waker, head) = (&self.area, &self.kernel, &mut self.waker, self.head);
+        let position = self.position as u32;
+        self.generation = self.generation.wrapping_add(8);
+        let mark = Mark::on_word(if P::breaks(weak::GENERATION) { self.generation } else { position });
+        let word = area.word(position & (self.ring_bytes - 1));
+        park_on_word::<P, K>(
+            kernel,
+            area.reader_parked(),
+            mark,
+            word,
+            0,
+            until_ns,
+            weak::FENCE_READER_PARK,
+            || {
+                if fresh {
+                    look_at_writer::<P, K>(waker, area, kernel, head);
+                }
+            },
+        );
+    }
+
+    fn park_on_lifeline(&mut self, deadline: Deadline) -> Heard {
+        let fresh = self.store_head_before_park();
+        let (area, kernel, waker, head) = (&self.area, &self.kernel, &mut self.waker, self.head);
+        let position = self.position as u32;
+        let word = area.word(position & (self.ring_bytes - 1));
+        let mark = Mark::on_lifeline(position);
+        park_on_lifeline::<P, K>(kernel, area.reader_parked(), mark, word, deadline.as_ns(), || {
+            if fresh {
+                look_at_writer::<P, K>(waker, area, kernel, head);
+            }
+        })
+    }
+
+    /// Before it sleeps a reader publishes `head`, or a writer that needs that room would sleep too. The look at the
+    /// writer follows the fence that the mark needs anyway.
+    fn store_head_before_park(&mut self) -> bool {
+        let fresh = self.head != self.position && !P::breaks(weak::NO_HEAD_BEFORE_PARK);
+        if fresh {
+            self.store_head();
+        }
+        fresh
+    }
+
+    /// Says that nothing more will be read: in the low bit of `head`, the word that the writer sleeps on.
+    pub fn close(&mut self) {
+        self.head = self.position;
+        // Relaxed: the writer reuses nothing after it has seen the bit. (No model fails with it; the wake-up has the
+        // fence.)
+        self.area.head().store(self.position as u32 | 1, Relaxed);
+        // ORDER look: as in publish_consumed (control: reader_closed_without_fence is head_looked_without_fence's shape).
+        P::fence_at(weak::FENCE_HEAD_LOOK);
+        if self.area.writer_parked().load(Relaxed) != 0 && !P::breaks(weak::READER_CLOSE_NO_LOOK) {
+            self.kernel.wake(self.area.head());
+        }
+    }
+}
+
+/// Wakes the writer if it waits for no more than `head`. After the fence behind the store of `head`.
+#[inline(always)]
+fn look_at_writer<P: Platform, K: Kernel<P::Word>>(waker: &mut Waker, area: &P::Area, kernel: &K, head: u64) {
+    let early = P::breaks(weak::WRITER_WOKEN_EARLY);
+    if waker.look::<P>(area.writer_parked(), head, area.size(), early).is_some() {
+        kernel.wake(area.head());
+    }
+}

@@ -1,0 +1,345 @@
+//! The writing half.
+
+use core::fmt;
+
+use super::{CLOSED, HEADER_BYTES, PADDING, RingError, Slot, TRAILING_BYTES, Tuning, Violation, align8};
+use crate::sync::{Area, Kernel, Ordering::Relaxed, Ordering::Release, Platform, Word, weak};
+use crate::wait::{Mark, Waker};
+use crate::wire::Header;
+
+/// The first record or padding of what has not been published yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pending {
+    position: u64,
+    commit: u32,
+}
+
+/// The writing half of a ring.
+///
+/// Nothing here waits, except [`Producer::wait_for_room`]; [`RingError::Full`] says when to call it.
+pub struct Producer<P: Platform, K> {
+    pub(super) area: P::Area,
+    pub(super) kernel: K,
+    pub(super) ring_bytes: u32,
+    pub(super) tuning: Tuning,
+    /// End of what is written; private, the truth.
+    pub(super) tail: u64,
+    /// End of what the reader can see.
+    pub(super) published: u64,
+    pub(super) pending: Option<Pending>,
+    /// The reader's position when it was last looked at.
+    pub(super) head_seen: u64,
+    /// Where `tail` next looks for a drained ring.
+    pub(super) boundary: u64,
+    /// Bytes that the last claim lacked room for.
+    pub(super) wanted: u32,
+    /// The end of the memory written since the last trim, as an offset.
+    pub(super) high_water: u32,
+    pub(super) trimmed_ns: u64,
+    closed: bool,
+    waker: Waker,
+    /// Only for the control that wakes "the record just committed".
+    last_commit: u64,
+}
+
+impl<P: Platform, K> fmt::Debug for Producer<P, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer")
+            .field("ring_bytes", &self.ring_bytes)
+            .field("tail", &self.tail)
+            .field("head_seen", &self.head_seen)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
+    /// The writing half over `area`, whose commit word at the start position is 0.
+    #[must_use]
+    pub fn new(area: P::Area, kernel: K, tuning: Tuning) -> Self {
+        Self {
+            ring_bytes: area.size(),
+            area,
+            kernel,
+            tuning,
+            tail: tuning.start,
+            published: tuning.start,
+            pending: None,
+            head_seen: tuning.start,
+            boundary: next_boundary(tuning.start, tuning.restart_bytes),
+            wanted: 0,
+            high_water: 0,
+            trimmed_ns: 0,
+            closed: false,
+            waker: Waker::default(),
+            last_commit: tuning.start,
+        }
+    }
+
+    /// The same with another memory of what was woken, for models.
+    #[must_use]
+    pub fn with_waker(self, waker: Waker) -> Self {
+        Self { waker, ..self }
+    }
+
+    /// The longest payload of one record.
+    #[inline]
+    #[must_use]
+    pub fn max_payload_bytes(&self) -> u32 {
+        self.tuning.max_payload_bytes()
+    }
+
+    /// End of what is written.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.tail
+    }
+
+    /// What this half asks of the kernel.
+    #[must_use]
+    pub fn kernel(&self) -> &K {
+        &self.kernel
+    }
+
+    /// Writes a record, publishes it and wakes the reader if it sleeps.
+    ///
+    /// # Errors
+    /// [`RingError::Full`] without room, [`RingError::TooLarge`], [`RingError::Closed`], [`RingError::Corrupt`].
+    #[inline]
+    pub fn push(&mut self, header: &Header, payload: &[u8]) -> Result<(), RingError> {
+        self.append(header, payload)?;
+        self.flush();
+        Ok(())
+    }
+
+    /// Writes a record of a batch; [`Producer::flush`] publishes it.
+    ///
+    /// # Errors
+    /// As [`Producer::push`]. [`RingError::Full`] has published what was pending.
+    #[inline]
+    pub fn append(&mut self, header: &Header, payload: &[u8]) -> Result<(), RingError> {
+        self.claim(payload.len())?;
+        let at = self.offset(self.tail);
+        self.area.put_header(at, header.tag(), header.correlation);
+        self.area.copy_in(at + HEADER_BYTES, payload);
+        self.put_record(payload.len() as u32);
+        Ok(())
+    }
+
+    /// Publishes what is pending and wakes the reader if it sleeps.
+    #[inline]
+    pub fn flush(&mut self) {
+        self.publish();
+        self.announce(self.published);
+    }
+
+    /// Claims room for a record of at most `payload_bytes` that is written in place.
+    ///
+    /// # Errors
+    /// As [`Producer::push`].
+    #[inline]
+    pub fn reserve(&mut self, header: Header, payload_bytes: usize) -> Result<Slot<'_, P, K>, RingError> {
+        self.claim(payload_bytes)?;
+        Ok(Slot::new(self, header, payload_bytes as u32))
+    }
+
+    /// Publishes what is pending, then says that nothing follows. Needs no room; further calls do nothing.
+    pub fn close(&mut self) {
+        if self.closed {
+            return;
+        }
+        self.closed = true;
+        self.publish();
+        // Relaxed: who reads it reads nothing that was written before it, but by the commit words on the way here. (No
+        // model fails with it; the wake-up below has the fence.)
+        self.area.word(self.offset(self.tail)).store(CLOSED, Relaxed);
+        if !P::breaks(weak::CLOSE_NO_LOOK) {
+            self.announce(self.tail + 8);
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn offset(&self, position: u64) -> u32 {
+        // The truncation is the masking.
+        (position as u32) & (self.ring_bytes - 1)
+    }
+
+    #[inline(always)]
+    pub(super) fn has_room(&self, bytes: u32) -> bool {
+        let reserve = if P::breaks(weak::NO_RESERVE) { 0 } else { TRAILING_BYTES };
+        u64::from(self.ring_bytes) - (self.tail - self.head_seen) >= u64::from(bytes + reserve)
+    }
+
+    /// Sees to it that a record of `payload_bytes` fits at `tail`, with padding in front of it if need be: until the next
+    /// append or reservation of no more than that succeeds.
+    ///
+    /// # Errors
+    /// As [`Producer::push`].
+    #[inline]
+    pub fn claim(&mut self, payload_bytes: usize) -> Result<(), RingError> {
+        if payload_bytes > self.max_payload_bytes() as usize {
+            return Err(self.too_large(payload_bytes));
+        }
+        let step = align8(HEADER_BYTES + payload_bytes as u32);
+        if self.tail >= self.boundary {
+            self.cross_boundary(step)?;
+        }
+        if step <= self.ring_bytes - self.offset(self.tail) && self.has_room(step) && !self.closed {
+            return Ok(());
+        }
+        self.claim_slowly(step)
+    }
+
+    #[cold]
+    fn too_large(&self, bytes: usize) -> RingError {
+        RingError::TooLarge { bytes, limit: self.max_payload_bytes() }
+    }
+
+    /// Starts again at offset 0 if the ring is drained, so that a quiet connection keeps to the first bytes of its area.
+    #[inline(never)]
+    fn cross_boundary(&mut self, step: u32) -> Result<(), RingError> {
+        self.load_head()?;
+        let offset = self.offset(self.tail);
+        if self.head_seen == self.tail {
+            self.trim_behind(offset, step);
+            if offset != 0 && step + TRAILING_BYTES <= offset {
+                self.pad(self.ring_bytes - offset);
+            }
+        }
+        self.boundary = next_boundary(self.tail, self.tuning.restart_bytes);
+        Ok(())
+    }
+
+    #[cold]
+    fn claim_slowly(&mut self, step: u32) -> Result<(), RingError> {
+        if self.closed {
+            return Err(RingError::Closed);
+        }
+        let left = self.ring_bytes - self.offset(self.tail);
+        if step > left {
+            self.make_room(if P::breaks(weak::PAD_AND_RECORD_ROOM) { left + step } else { left })?;
+            self.pad(left);
+            self.high_water = self.ring_bytes;
+        }
+        self.make_room(step)
+    }
+
+    /// Looks at the reader's position. Without room: publishes and announces everything that is pending, padding too,
+    /// so that whoever waits now keeps nothing back.
+    fn make_room(&mut self, bytes: u32) -> Result<(), RingError> {
+        if self.has_room(bytes) {
+            return Ok(());
+        }
+        self.load_head()?;
+        if self.has_room(bytes) {
+            return Ok(());
+        }
+        if !P::breaks(weak::BATCH_UNPUBLISHED) {
+            self.publish();
+        }
+        if !P::breaks(weak::PAD_NO_LOOK) {
+            self.announce(self.published);
+        }
+        self.wanted = bytes;
+        Err(RingError::Full)
+    }
+
+    /// Loads `head` once, checks it, keeps it.
+    pub(super) fn load_head(&mut self) -> Result<(), RingError> {
+        // ORDER head: Acquire, so that the reader is done with the bytes that are now written again (control:
+        // head_loaded_relaxed). The other end is in Consumer::store_head.
+        let head = self.area.head().load(P::order(weak::HEAD_LOAD, crate::sync::Ordering::Acquire));
+        let moved = u64::from((head & !7).wrapping_sub(self.head_seen as u32));
+        if head & 6 != 0 || moved > self.published - self.head_seen {
+            return Err(self.head_violation(head));
+        }
+        self.head_seen += moved;
+        if head & 1 != 0 {
+            return Err(RingError::Closed);
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn head_violation(&self, found: u32) -> RingError {
+        Violation::Head { found, least: self.head_seen as u32, most: self.published as u32 }.into()
+    }
+
+    fn pad(&mut self, bytes: u32) {
+        self.high_water = self.high_water.max(self.offset(self.tail) + TRAILING_BYTES);
+        self.put(PADDING | bytes, bytes);
+        if P::breaks(weak::PAD_NO_LOOK) {
+            self.publish();
+        }
+    }
+
+    /// Ends the record at `tail`, whose header and payload are written.
+    #[inline(always)]
+    pub(super) fn put_record(&mut self, payload_bytes: u32) {
+        let length = HEADER_BYTES + payload_bytes;
+        self.put(length, align8(length));
+    }
+
+    /// Zeroes the next commit word, then notes this one; of a batch the first is stored last.
+    #[inline(always)]
+    fn put(&mut self, commit: u32, step: u32) {
+        let (position, next) = (self.tail, self.tail + u64::from(step));
+        let late = P::breaks(weak::ZERO_LATE);
+        if !P::breaks(weak::NO_ZERO) && !late {
+            self.area.word(self.offset(next)).store(0, Relaxed);
+        }
+        self.tail = next;
+        if P::breaks(weak::GENERATION) {
+            self.last_commit = position;
+        }
+        if P::breaks(weak::FIRST_FIRST) {
+            self.area.word(self.offset(position)).store(commit, Relaxed);
+            self.published = self.tail;
+        } else if self.pending.is_none() {
+            self.pending = Some(Pending { position, commit });
+        } else {
+            // Relaxed: the reader comes here only through the first word of the batch, which is stored with Release.
+            self.area.word(self.offset(position)).store(commit, Relaxed);
+        }
+        if late {
+            self.publish();
+            self.area.word(self.offset(next)).store(0, Relaxed);
+        }
+    }
+
+    #[inline(always)]
+    fn publish(&mut self) {
+        if let Some(first) = self.pending.take() {
+            // ORDER commit: Release, so that payload, header, later commit words of the batch and the trailing zero are
+            // there for who sees it (control: commit_stored_relaxed). The other end is in Consumer::peek.
+            let order = P::order(weak::COMMIT_STORE, Release);
+            self.area.word(self.offset(first.position)).store(first.commit, order);
+            self.published = self.tail;
+        }
+    }
+
+    /// Wakes the reader if it sleeps for something before `upto`.
+    #[inline(always)]
+    fn announce(&mut self, upto: u64) {
+        // ORDER look: the commit word before the look at the mark (control: commit_looked_without_fence). The other end
+        // is `ORDER park` of the reader.
+        P::fence_at(weak::FENCE_COMMIT_LOOK);
+        let early = P::breaks(weak::NO_POSITION_CHECK | weak::GENERATION);
+        if let Some(mark) = self.waker.look::<P>(self.area.reader_parked(), upto, self.ring_bytes, early) {
+            self.wake(mark);
+        }
+    }
+
+    #[cold]
+    fn wake(&self, mark: Mark) {
+        if mark.is_on_lifeline() {
+            self.kernel.ring_bell();
+        } else {
+            let position = if P::breaks(weak::GENERATION) { self.last_commit as u32 } else { mark.position() };
+            self.kernel.wake(self.area.word(position & (self.ring_bytes - 1)));
+        }
+    }
+}
+
+fn next_boundary(position: u64, every: u32) -> u64 {
+    if every == 0 { u64::MAX } else { (position / u64::from(every) + 1) * u64::from(every) }
+}

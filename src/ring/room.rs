@@ -1,0 +1,106 @@
+//! The writing half's slow side: waiting for room, and giving memory back.
+
+use super::{Producer, RingError, TRAILING_BYTES};
+use crate::sync::{Area, Kernel, Ordering::Relaxed, Platform, Word, weak};
+use crate::wait::{Deadline, LOOK_EVERY_NS, Mark, Spin, Spinner, WaitError, park_on_word};
+
+/// A burst that left no more than this behind is not worth a system call.
+const TRIM_FROM_BYTES: u32 = 4 * 4096;
+/// A producer trims at most this often while it is in use.
+const TRIM_EVERY_NS: u64 = 100_000_000;
+
+impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
+    /// After [`RingError::Full`]: waits until the room may be there, or for one slice of 5 ms. Try again afterwards.
+    ///
+    /// # Errors
+    /// [`WaitError::TimedOut`] once `deadline` has passed, [`WaitError::PeerDied`].
+    #[cold]
+    pub fn wait_for_room(&mut self, spinner: &mut Spinner, deadline: Deadline) -> Result<(), RingError> {
+        // Not below head_seen, or there would be room.
+        let want = self.tail + u64::from(self.wanted + TRAILING_BYTES) - u64::from(self.ring_bytes);
+        let enough = |head: u32| head & 1 != 0 || (head.wrapping_sub(want as u32) as i32) >= 0;
+        let head = self.area.head();
+        match spinner.spin(|| enough(head.load(Relaxed))) {
+            Spin::Ready => return Ok(()),
+            Spin::Look => {}
+            Spin::Park => {
+                let seen = head.load(Relaxed);
+                if enough(seen) {
+                    return Ok(());
+                }
+                let started_ns = Deadline::now_ns();
+                let until_ns = (started_ns + LOOK_EVERY_NS).min(deadline.as_ns());
+                // The reader wakes whoever waits for a byte that it has released: the last of those wanted.
+                let mark = Mark::on_word((want - 8) as u32);
+                park_on_word::<P, K>(
+                    &self.kernel,
+                    self.area.writer_parked(),
+                    mark,
+                    head,
+                    seen,
+                    until_ns,
+                    weak::FENCE_WRITER_PARK,
+                    || (),
+                );
+                spinner.slept(Deadline::now_ns() - started_ns);
+            }
+        }
+        self.look_around(enough, deadline)
+    }
+
+    fn look_around(&self, enough: impl Fn(u32) -> bool, deadline: Deadline) -> Result<(), RingError> {
+        if enough(self.area.head().load(Relaxed)) {
+            return Ok(());
+        }
+        if self.kernel.peer_is_gone() {
+            // It may have released, or said goodbye, between the two looks.
+            return if enough(self.area.head().load(Relaxed)) { Ok(()) } else { Err(WaitError::PeerDied.into()) };
+        }
+        if deadline.has_passed() {
+            return Err(WaitError::TimedOut.into());
+        }
+        Ok(())
+    }
+
+    /// Whether the reader has taken everything.
+    ///
+    /// # Errors
+    /// [`RingError::Closed`] if it has gone, [`RingError::Corrupt`].
+    pub fn is_drained(&mut self) -> Result<bool, RingError> {
+        self.load_head()?;
+        Ok(self.head_seen == self.tail)
+    }
+
+    /// While the connection goes to sleep: gives back what a burst left behind, on both sides of the present position.
+    pub fn trim_idle(&mut self) {
+        if self.high_water.max(self.offset(self.tail)) <= TRIM_FROM_BYTES || !self.is_drained().unwrap_or(false) {
+            return;
+        }
+        let offset = self.offset(self.tail);
+        let used = self.high_water.max(offset);
+        self.kernel.discard(0, offset);
+        // Not the word at `tail`: the reader polls it, and *closed* will stand there.
+        self.kernel.discard(offset + TRAILING_BYTES, used.max(offset + TRAILING_BYTES));
+        self.high_water = offset + TRAILING_BYTES;
+        self.trimmed_ns = Deadline::now_ns();
+    }
+
+    /// On a send that finds its ring drained: the reader waits at `offset` and has released everything, the padding too
+    /// that brought it here; what lies beyond the coming record is free.
+    pub(super) fn trim_behind(&mut self, offset: u32, step: u32) {
+        let keep = offset.saturating_add(step + TRAILING_BYTES);
+        if self.high_water > keep && self.high_water - keep > TRIM_FROM_BYTES {
+            self.trim_above(keep);
+        }
+    }
+
+    #[cold]
+    fn trim_above(&mut self, keep: u32) {
+        let now_ns = Deadline::now_ns();
+        if now_ns - self.trimmed_ns >= TRIM_EVERY_NS {
+            self.kernel.discard(keep, self.high_water);
+            self.high_water = keep;
+            self.trimmed_ns = now_ns;
+        }
+    }
+}

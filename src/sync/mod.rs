@@ -1,0 +1,17 @@
+//! The platform port: what the ring and the parker need from memory and from the kernel, and its native form.
+//!
+//! The algorithm ([`ring`](crate::ring), [`wait`](crate::wait)) is generic over [`Platform`] and [`Kernel`].
+//! Production instantiates it once with [`Native`]: real atomics over a shared mapping. The `loom-tests` package
+//! instantiates the very same code with a model checker's types. This room is the only one that touches raw atomics.
+
+mod copy;
+mod counter;
+mod native;
+mod permits;
+mod port;
+
+pub use copy::COPY_BY_STRING_BYTES;
+pub use counter::Counter;
+pub use native::{Native, NativeArea, NativeWord};
+pub use permits::{Permit, Permits};
+pub use port::{Area, Heard, Kernel, Ordering, Platform, Word, weak};

@@ -1,0 +1,176 @@
+//! The port itself: [`Word`], [`Area`], [`Platform`], and [`Kernel`].
+
+pub use core::sync::atomic::Ordering;
+
+/// One raced 32-bit word. Every word has exactly one writer.
+pub trait Word {
+    /// Loads the value.
+    fn load(&self, order: Ordering) -> u32;
+    /// Stores `value`.
+    fn store(&self, value: u32, order: Ordering);
+}
+
+/// The memory of one direction: a data area of a power-of-two size, and the three control words beside it.
+///
+/// The area is seen in granules of 8 bytes; the first four bytes of any granule may be a commit word. Offsets are in
+/// bytes from the start of the area. An implementation never lets an access leave the area, whatever the offset.
+pub trait Area {
+    /// The type of its words.
+    type Word: Word;
+
+    /// Size of the data area in bytes, a power of two.
+    fn size(&self) -> u32;
+    /// The word at `offset`, taken modulo the area's size and rounded down to 8.
+    fn word(&self, offset: u32) -> &Self::Word;
+    /// Bytes released by the reader (low 32 bits of its position; bit 0: the reader is gone). Written by the reader.
+    fn head(&self) -> &Self::Word;
+    /// Where the reader sleeps, or 0. Written by the reader.
+    fn reader_parked(&self) -> &Self::Word;
+    /// The `head` that the sleeping writer waits for, or 0. Written by the writer.
+    fn writer_parked(&self) -> &Self::Word;
+
+    /// Writes the 12 bytes behind the commit word of the record at `offset`: kind, flags and type, then correlation.
+    fn put_header(&self, offset: u32, tag: u32, correlation: u64);
+    /// Reads what [`Area::put_header`] wrote.
+    fn header(&self, offset: u32) -> (u32, u64);
+    /// Copies `source` to `offset`; never covers a commit word of a record in flight.
+    ///
+    /// # Panics
+    /// If the range leaves the area: the caller has checked it.
+    fn copy_in(&self, offset: u32, source: &[u8]);
+    /// Copies from `offset` into `target`.
+    ///
+    /// # Panics
+    /// If the range leaves the area: the caller has checked it.
+    fn copy_out(&self, offset: u32, target: &mut [u8]);
+    /// Writes `count` words of 8 bytes, made by `next`, to the 8-aligned `offset`.
+    ///
+    /// # Panics
+    /// If the range leaves the area or is not aligned.
+    fn put_words(&self, offset: u32, count: u32, next: impl FnMut() -> u64);
+    /// Reads `count` words of 8 bytes from the 8-aligned `offset` and gives them to `take`.
+    ///
+    /// # Panics
+    /// If the range leaves the area or is not aligned.
+    fn take_words(&self, offset: u32, count: u32, take: impl FnMut(u64));
+}
+
+/// What a sleeper on the lifeline was woken by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// The peer rang (or something else on the descriptor wants a look at the ring).
+    Bell,
+    /// The deadline came first.
+    Nothing,
+    /// The other end of the lifeline is closed.
+    HungUp,
+}
+
+/// The kernel's part in waiting. Times are absolute, in nanoseconds of `CLOCK_MONOTONIC`; `u64::MAX` is never.
+pub trait Kernel<W> {
+    /// Sleeps while `word` holds `expected`, at most until `until_ns`. May return early for no reason.
+    fn sleep(&self, word: &W, expected: u32, until_ns: u64);
+    /// Wakes the thread that sleeps on `word`.
+    fn wake(&self, word: &W);
+    /// Sleeps on the lifeline and takes in what arrived there. Belongs to the reading half alone.
+    fn listen(&self, until_ns: u64) -> Heard;
+    /// Wakes the peer's reading half on its lifeline.
+    fn ring_bell(&self);
+    /// Looks whether the peer is gone, taking nothing from the lifeline.
+    fn peer_is_gone(&self) -> bool;
+    /// Gives the memory of the area's bytes `from..to` back; they read as zero afterwards. An economy: may do nothing.
+    fn discard(&self, from: u32, to: u32);
+}
+
+/// The port as one type parameter.
+pub trait Platform: 'static {
+    /// Its words.
+    type Word: Word;
+    /// Its memory.
+    type Area: Area<Word = Self::Word>;
+    /// The negative controls that this platform asks for: bits of [`weak`]. 0 in every shipped platform, so that the
+    /// branches on it are compiled away.
+    const WEAK: u64 = 0;
+
+    /// A sequentially consistent fence.
+    fn fence();
+
+    /// `strong`, unless this platform is the control that weakens `site`.
+    #[inline(always)]
+    #[must_use]
+    fn order(site: u64, strong: Ordering) -> Ordering {
+        if Self::WEAK & site == 0 { strong } else { Ordering::Relaxed }
+    }
+
+    /// The fence at `site`, unless this platform is the control that leaves it out.
+    #[inline(always)]
+    fn fence_at(site: u64) {
+        if Self::WEAK & site == 0 {
+            Self::fence();
+        }
+    }
+
+    /// Whether this platform is the control that breaks the protocol at `site`.
+    #[inline(always)]
+    #[must_use]
+    fn breaks(site: u64) -> bool {
+        Self::WEAK & site != 0
+    }
+}
+
+/// The sites that a negative control can weaken; each has a model in `loom-tests` that must fail.
+pub mod weak {
+    macro_rules! sites {
+        ($($(#[doc = $doc:literal])+ $name:ident = $bit:literal;)*) => {
+            $($(#[doc = $doc])+ pub const $name: u64 = 1 << $bit;)*
+        };
+    }
+    sites! {
+        /// The commit word is stored Relaxed.
+        COMMIT_STORE = 0;
+        /// The commit word is polled Relaxed.
+        COMMIT_LOAD = 1;
+        /// `head` is stored Relaxed.
+        HEAD_STORE = 2;
+        /// `head` is loaded Relaxed.
+        HEAD_LOAD = 3;
+        /// No fence between a commit and the look at the parked reader.
+        FENCE_COMMIT_LOOK = 4;
+        /// No fence between the reader's mark and its last look at the commit word.
+        FENCE_READER_PARK = 5;
+        /// No fence between `head` and the look at the parked writer.
+        FENCE_HEAD_LOOK = 6;
+        /// No fence between the writer's mark and its last look at `head`.
+        FENCE_WRITER_PARK = 7;
+        /// The next commit word is not zeroed.
+        NO_ZERO = 8;
+        /// The next commit word is zeroed after the commit.
+        ZERO_LATE = 9;
+        /// No room is kept for the trailing zero.
+        NO_RESERVE = 10;
+        /// The reader parks under a generation number and the waker wakes the record just committed.
+        GENERATION = 11;
+        /// Padding is published without a look at the parked reader, also before a wait for room.
+        PAD_NO_LOOK = 12;
+        /// A batch waits for room without publishing what is pending.
+        BATCH_UNPUBLISHED = 13;
+        /// The waker does not compare the parked position with what it has published.
+        NO_POSITION_CHECK = 14;
+        /// The reader goes to sleep without a last look at the commit word.
+        NO_LAST_LOOK = 15;
+        /// The reader wakes the writer before `head` has got there.
+        WRITER_WOKEN_EARLY = 16;
+        /// The waker never forgets the value that it woke.
+        NO_FORGET = 17;
+        /// The reader parks without publishing what it consumed, and looks at the writer only when it publishes.
+        NO_HEAD_BEFORE_PARK = 18;
+        /// Close does not look at the parked reader.
+        CLOSE_NO_LOOK = 19;
+        /// Padding waits for the room of the record too.
+        PAD_AND_RECORD_ROOM = 20;
+        /// The reader goes away without looking at the parked writer.
+        READER_CLOSE_NO_LOOK = 21;
+        /// The first commit word of a batch is stored first.
+        FIRST_FIRST = 22;
+    }
+}

@@ -1,0 +1,179 @@
+//! What the two halves of a connection share: the lifeline, the segment, and the kernel's part in waiting.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll, ppoll};
+use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
+use nix::sys::time::TimeSpec;
+
+use super::credentials::Credentials;
+use crate::error::{Error, ErrorKind};
+use crate::ring::{RingError, Violation};
+use crate::shm::{Direction, Segment};
+use crate::sync::{Counter, Heard, Kernel, NativeWord};
+use crate::sys;
+use crate::wait::{Deadline, WaitError};
+
+/// Takes in this many bytes of the lifeline at a time; one is the rule.
+const BELL_BYTES: usize = 64;
+
+/// Counts a connection for as long as it lives.
+#[derive(Debug)]
+pub(super) struct LiveGuard(pub(super) Arc<Counter>);
+
+impl Drop for LiveGuard {
+    fn drop(&mut self) {
+        self.0.subtract(1);
+    }
+}
+
+/// The shared part of a connection's two halves.
+#[derive(Debug)]
+pub(super) struct Connection {
+    lifeline: OwnedFd,
+    segment: Arc<Segment>,
+    peer: Credentials,
+    /// Protocol violations seen; more than none means that this side has ended the connection.
+    violations: Counter,
+    _live: Option<LiveGuard>,
+}
+
+impl Connection {
+    pub(super) fn new(lifeline: OwnedFd, segment: Arc<Segment>, peer: Credentials, live: Option<LiveGuard>) -> Self {
+        Self { lifeline, segment, peer, violations: Counter::new(0), _live: live }
+    }
+
+    pub(super) fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+
+    pub(super) fn peer(&self) -> Credentials {
+        self.peer
+    }
+
+    /// Hangs up: the peer sees it from every wait.
+    pub(super) fn hang_up(&self) {
+        // Fails only when it has been hung up before.
+        let _ = shutdown(self.lifeline.as_raw_fd(), Shutdown::Both);
+    }
+
+    /// The public error for what a ring said.
+    #[cold]
+    pub(super) fn error(&self, error: RingError) -> Error {
+        let peer = self.peer;
+        match error {
+            RingError::Corrupt(violation) => self.poison(&violation),
+            RingError::Closed | RingError::Wait(WaitError::PeerDied) if self.violations.get() > 0 => {
+                Error::new(ErrorKind::CorruptPeer, format!("connection to {peer} ended: it had broken the protocol"))
+            }
+            RingError::Full => ErrorKind::Full.into(),
+            RingError::Closed => Error::new(ErrorKind::PeerClosed, format!("{peer} closed the connection")),
+            RingError::TooLarge { .. } => Error::new(ErrorKind::MessageTooLarge, error.to_string()),
+            RingError::Wait(WaitError::TimedOut) => ErrorKind::TimedOut.into(),
+            RingError::Wait(WaitError::PeerDied) => {
+                Error::new(ErrorKind::PeerDied, format!("{peer} died without closing the connection"))
+            }
+        }
+    }
+
+    /// The peer broke the protocol: this connection is over, and nothing else is touched.
+    fn poison(&self, violation: &Violation) -> Error {
+        let peer = self.peer;
+        if self.violations.add(1) == 0 {
+            log::warn!("{peer} broke the protocol, closing its connection: {violation}");
+            self.hang_up();
+        }
+        let message = format!("{peer} broke the protocol: {violation}");
+        Error::with_source(ErrorKind::CorruptPeer, message.clone(), violation.clone())
+    }
+
+    fn sleep_on_lifeline(&self, until_ns: u64) -> Heard {
+        loop {
+            let deadline = Deadline::at_ns(until_ns);
+            let timeout = deadline.left().map(TimeSpec::from);
+            let mut polled = [PollFd::new(self.lifeline.as_fd(), PollFlags::POLLIN)];
+            match ppoll(&mut polled, timeout, None) {
+                Err(Errno::EINTR) => {}
+                Ok(0) => return Heard::Nothing,
+                Ok(_) => return self.take_in_bell(),
+                // Out of memory, say: not worse than an early return.
+                Err(_) => return Heard::Bell,
+            }
+        }
+    }
+
+    fn take_in_bell(&self) -> Heard {
+        let mut bytes = [0; BELL_BYTES];
+        // Without a control buffer the kernel closes descriptors that come along.
+        match recv(self.lifeline.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT) {
+            Ok(0) | Err(Errno::ECONNRESET | Errno::ENOTCONN) => Heard::HungUp,
+            Ok(_) | Err(_) => Heard::Bell,
+        }
+    }
+
+    fn is_hung_up(&self) -> bool {
+        // No event asked for: POLLHUP and POLLERR are always reported, and no byte is taken.
+        let mut polled = [PollFd::new(self.lifeline.as_fd(), PollFlags::empty())];
+        matches!(poll(&mut polled, PollTimeout::ZERO), Ok(1..))
+    }
+}
+
+/// The kernel's part in waiting for one ring of a connection.
+#[derive(Clone, Debug)]
+pub struct RingKernel {
+    connection: Arc<Connection>,
+    direction: Direction,
+}
+
+impl RingKernel {
+    pub(super) fn new(connection: Arc<Connection>, direction: Direction) -> Self {
+        Self { connection, direction }
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl Kernel<NativeWord> for RingKernel {
+    fn sleep(&self, word: &NativeWord, expected: u32, until_ns: u64) {
+        sys::futex_wait(word.as_ptr(), expected, until_ns);
+    }
+
+    fn wake(&self, word: &NativeWord) {
+        sys::futex_wake(word.as_ptr());
+    }
+
+    fn listen(&self, until_ns: u64) -> Heard {
+        self.connection.sleep_on_lifeline(until_ns)
+    }
+
+    fn ring_bell(&self) {
+        // EAGAIN: the socket is full of bells already. Any other failure is the peer's death, which waits report.
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        let _ = send(self.connection.lifeline.as_raw_fd(), &[1], flags);
+    }
+
+    fn peer_is_gone(&self) -> bool {
+        self.connection.is_hung_up()
+    }
+
+    fn discard(&self, from: u32, to: u32) {
+        self.connection.segment.discard(self.direction, from, to);
+    }
+}
+
+/// Waits until `descriptors` have something to read or the deadline comes; says whether they have.
+pub(super) fn poll_readable(descriptors: &mut [PollFd<'_>], deadline: Deadline) -> io::Result<bool> {
+    loop {
+        let timeout = deadline.left().map(TimeSpec::from);
+        match ppoll(descriptors, timeout, None) {
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+            Ok(count) => return Ok(count > 0),
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! [`Listener`]: the server's end of a path.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags};
+
+use super::bind::BoundPath;
+use super::connection::{Connection, LiveGuard, poll_readable};
+use super::credentials::{Credentials, PeerPolicy};
+use super::handshake::{Incoming as IncomingHandshake, Refusal, RingLimits, welcome};
+use super::options::{DEFAULT_RING_BYTES, Options};
+use super::stream::Stream;
+use crate::error::{Error, ErrorKind};
+use crate::ring::{MAX_RING_BYTES, MIN_RING_BYTES};
+use crate::shm::Direction;
+use crate::sync::Counter;
+use crate::wait::{Deadline, WaitStrategy};
+use crate::wire::Status;
+
+/// A client that has not finished its handshake by then is dropped.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Unfinished handshakes at once; beyond that the oldest is dropped for the newest.
+const MAX_PENDING: usize = 128;
+/// Clients get rings of at most this size unless the server allows more.
+const DEFAULT_MAX_RING_BYTES: u32 = 64 << 20;
+const DEFAULT_MAX_CONNECTIONS: usize = 1000;
+
+/// How a server listens. Made by [`Listener::builder`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct ListenerBuilder {
+    path: std::path::PathBuf,
+    mode: u32,
+    max_connections: usize,
+    rings: RingLimits,
+    policy: PeerPolicy,
+    options: Options,
+}
+
+impl ListenerBuilder {
+    /// Permissions of the socket file; 0600 by default. Wider ones also need [`ListenerBuilder::accept_from`].
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// How many connections may live at once (1000 by default); a further client is told so.
+    pub fn max_connections(mut self, max_connections: usize) -> Self {
+        self.max_connections = max_connections;
+        self
+    }
+
+    /// Size of each ring where the client asks for none: a power of two from 4 KiB to 1 GiB, 64 KiB by default.
+    pub fn ring_bytes(mut self, ring_bytes: u32) -> Self {
+        self.rings.default_bytes = ring_bytes;
+        self.rings.max_bytes = self.rings.max_bytes.max(ring_bytes);
+        self
+    }
+
+    /// The largest ring that a client is given, whatever it asks for; 64 MiB by default.
+    ///
+    /// Memory is used as traffic touches it, not by a ring's size; but a client can touch all of it.
+    pub fn max_ring_bytes(mut self, max_ring_bytes: u32) -> Self {
+        self.rings.max_bytes = max_ring_bytes;
+        self
+    }
+
+    /// The longest message that is put together whole, in bytes; 10 MiB by default.
+    pub fn max_message_bytes(mut self, max_message_bytes: usize) -> Self {
+        self.options.max_message_bytes = max_message_bytes;
+        self
+    }
+
+    /// Which processes may connect; those of the same user by default.
+    pub fn accept_from(mut self, policy: PeerPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// What accepted streams do while they wait.
+    pub fn wait_strategy(mut self, strategy: WaitStrategy) -> Self {
+        self.options.strategy = strategy;
+        self
+    }
+
+    /// Allocates all pages of a connection's rings when it is made: a shortage refuses the client, and never strikes later.
+    pub fn reserve(mut self, reserve: bool) -> Self {
+        self.options.segment.reserve = reserve;
+        self
+    }
+
+    /// Leaves the rings out of this process's core dumps.
+    pub fn exclude_from_core_dumps(mut self, exclude: bool) -> Self {
+        self.options.segment.exclude_from_core_dumps = exclude;
+        self
+    }
+
+    /// Binds the path and listens.
+    ///
+    /// # Errors
+    /// [`ErrorKind::PathTooLong`], [`ErrorKind::AddressInUse`] for a living server's path, [`ErrorKind::NotASocket`],
+    /// [`ErrorKind::PermissionDenied`], [`ErrorKind::NotFound`] for a missing directory, [`ErrorKind::InvalidInput`] for
+    /// ring sizes out of range.
+    pub fn bind(self) -> Result<Listener, Error> {
+        for bytes in [self.rings.default_bytes, self.rings.max_bytes] {
+            if !bytes.is_power_of_two() || !(MIN_RING_BYTES..=MAX_RING_BYTES).contains(&bytes) {
+                let message = format!(
+                    "ring of {bytes} bytes, expected a power of two from {MIN_RING_BYTES} to {MAX_RING_BYTES}"
+                );
+                return Err(Error::new(ErrorKind::InvalidInput, message));
+            }
+        }
+        let backlog = i32::try_from(self.max_connections).unwrap_or(i32::MAX).clamp(16, 4096);
+        let (bound, socket) = BoundPath::bind(&self.path, self.mode, backlog)?;
+        socket.set_nonblocking(true).map_err(|error| Error::system("fcntl", error))?;
+        Ok(Listener {
+            bound,
+            socket,
+            spare: open_spare(),
+            pending: Vec::new(),
+            live: Arc::new(Counter::new(0)),
+            max_connections: self.max_connections,
+            rings: self.rings,
+            policy: self.policy,
+            options: self.options,
+        })
+    }
+}
+
+/// A descriptor kept back, so that a client can be refused when there are no others.
+fn open_spare() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
+/// A client whose `Hello` is on its way.
+#[derive(Debug)]
+struct Pending {
+    socket: UnixStream,
+    peer: Credentials,
+    incoming: IncomingHandshake,
+    deadline: Deadline,
+}
+
+/// Accepts connections at a path.
+///
+/// The path is a Unix socket, private to this user unless asked otherwise. A dead server's socket is replaced, a living
+/// one's is refused. Dropping the listener removes the path; its streams live on.
+///
+/// ```
+/// use ringwire::{Header, Kind, Listener, Stream};
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("echo.sock");
+/// let mut listener = Listener::bind(&path)?;
+/// let server = std::thread::spawn(move || -> Result<(), ringwire::Error> {
+///     let mut stream = listener.accept()?;
+///     let request = stream.receive()?;
+///     let (header, payload) = (request.header(), request.payload().to_vec());
+///     drop(request);
+///     stream.send(Header::new(Kind::Response, header.message_type, header.correlation), &payload)
+/// });
+/// let mut client = Stream::connect(&path)?;
+/// client.send(Header::new(Kind::Request, 1, 7), b"hello")?;
+/// assert_eq!(client.receive()?.payload().to_vec(), b"hello");
+/// server.join().unwrap()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Listener {
+    bound: BoundPath,
+    socket: UnixListener,
+    spare: Option<File>,
+    pending: Vec<Pending>,
+    live: Arc<Counter>,
+    max_connections: usize,
+    rings: RingLimits,
+    policy: PeerPolicy,
+    options: Options,
+}
+
+impl Listener {
+    /// Listens at `path` with the defaults.
+    ///
+    /// # Errors
+    /// As [`ListenerBuilder::bind`].
+    pub fn bind(path: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::builder(path).bind()
+    }
+
+    /// Chooses how to listen at `path`.
+    pub fn builder(path: impl AsRef<Path>) -> ListenerBuilder {
+        ListenerBuilder {
+            path: path.as_ref().to_owned(),
+            mode: 0o600,
+            max_connections: DEFAULT_MAX_CONNECTIONS,
+            rings: RingLimits { default_bytes: DEFAULT_RING_BYTES, max_bytes: DEFAULT_MAX_RING_BYTES },
+            policy: PeerPolicy::default(),
+            options: Options::default(),
+        }
+    }
+
+    /// The path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.bound.path()
+    }
+
+    /// Connections accepted here that are alive.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.live.get() as usize
+    }
+
+    /// Waits for a client and its handshake.
+    ///
+    /// Clients that are refused, or that stall in the handshake (they are dropped after 1 s), hold up nobody.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] if the listening socket itself fails.
+    pub fn accept(&mut self) -> Result<Stream, Error> {
+        self.accept_until(Deadline::NEVER)
+    }
+
+    /// Like [`Listener::accept`], for at most `timeout`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TimedOut`]; else as [`Listener::accept`].
+    pub fn accept_timeout(&mut self, timeout: Duration) -> Result<Stream, Error> {
+        self.accept_until(Deadline::after(timeout))
+    }
+
+    /// An iterator that accepts without end.
+    pub fn incoming(&mut self) -> Incoming<'_> {
+        Incoming { listener: self }
+    }
+
+    fn accept_until(&mut self, deadline: Deadline) -> Result<Stream, Error> {
+        loop {
+            self.accept_waiting_clients()?;
+            if let Some(stream) = self.advance_handshakes() {
+                return Ok(stream);
+            }
+            if deadline.has_passed() {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            let wake = self.pending.iter().map(|pending| pending.deadline).fold(deadline, Deadline::min);
+            let mut polled = vec![PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+            polled.extend(self.pending.iter().map(|pending| PollFd::new(pending.socket.as_fd(), PollFlags::POLLIN)));
+            poll_readable(&mut polled, wake).map_err(|error| Error::system("poll", error))?;
+        }
+    }
+
+    fn accept_waiting_clients(&mut self) -> Result<(), Error> {
+        loop {
+            match self.socket.accept() {
+                Ok((socket, _)) => self.admit(socket),
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EAGAIN) => return Ok(()),
+                    Some(libc::EMFILE | libc::ENFILE) => return self.refuse_for_want_of_descriptors(&error),
+                    Some(libc::ECONNABORTED | libc::EINTR) => {}
+                    _ => return Err(Error::system(format!("accepting at {}", self.path().display()), error)),
+                },
+            }
+        }
+    }
+
+    fn admit(&mut self, socket: UnixStream) {
+        let peer = match Credentials::of_peer(&socket) {
+            Ok(peer) => peer,
+            Err(errno) => return log::debug!("client without credentials: {errno}"),
+        };
+        if !self.policy.allows(&peer) {
+            let reason = format!("{peer} is not allowed to connect to this server");
+            return Refusal::new(Status::PermissionDenied, reason).send(&socket);
+        }
+        if self.pending.len() >= MAX_PENDING {
+            let oldest = self.pending.remove(0);
+            Refusal::new(Status::ResourceExhausted, "too many unfinished handshakes").send(&oldest.socket);
+        }
+        let deadline = Deadline::after(HANDSHAKE_TIMEOUT);
+        self.pending.push(Pending { socket, peer, incoming: IncomingHandshake::default(), deadline });
+    }
+
+    /// Out of descriptors: gives up the spare one for as long as it takes to say so to the next client.
+    fn refuse_for_want_of_descriptors(&mut self, cause: &io::Error) -> Result<(), Error> {
+        let Some(spare) = self.spare.take() else {
+            self.spare = open_spare();
+            // Nothing to refuse with: leave the client in the backlog and do not spin on it.
+            std::thread::sleep(Duration::from_millis(10));
+            return Ok(());
+        };
+        drop(spare);
+        if let Ok((socket, _)) = self.socket.accept() {
+            log::warn!("client refused: {cause}");
+            Refusal::new(Status::ResourceExhausted, format!("the server is out of descriptors: {cause}")).send(&socket);
+        }
+        self.spare = open_spare();
+        Ok(())
+    }
+
+    /// Takes in what clients have said; the first whose handshake is finished becomes a stream.
+    fn advance_handshakes(&mut self) -> Option<Stream> {
+        let mut index = 0;
+        while index < self.pending.len() {
+            let pending = &mut self.pending[index];
+            match pending.incoming.read_hello(&pending.socket) {
+                Ok(None) if !pending.deadline.has_passed() => index += 1,
+                Ok(None) => {
+                    let pending = self.pending.remove(index);
+                    let reason = format!("no complete handshake within {} s", HANDSHAKE_TIMEOUT.as_secs());
+                    Refusal::new(Status::DeadlineExceeded, reason).send(&pending.socket);
+                }
+                Ok(Some(hello)) => {
+                    let pending = self.pending.remove(index);
+                    match self.establish(pending, &hello) {
+                        Ok(stream) => return Some(stream),
+                        Err((socket, refusal)) => refusal.send(&socket),
+                    }
+                }
+                Err(refusal) => refusal.send(&self.pending.remove(index).socket),
+            }
+        }
+        None
+    }
+
+    fn establish(&self, pending: Pending, hello: &crate::wire::Hello) -> Result<Stream, (UnixStream, Refusal)> {
+        let limit = self.max_connections as u64;
+        if !self.live.add_below(limit) {
+            let reason = format!("the server allows {limit} connections, and has as many");
+            return Err((pending.socket, Refusal::new(Status::TooManyConnections, reason)));
+        }
+        let live = LiveGuard(Arc::clone(&self.live));
+        let options = self.options;
+        let socket = pending.socket;
+        match welcome(&socket, hello, self.rings, options.max_message_bytes, options.segment) {
+            Err(refusal) => Err((socket, refusal)),
+            Ok(settled) => {
+                let lifeline = OwnedFd::from(socket);
+                let connection = Connection::new(lifeline, settled.segment, pending.peer, Some(live));
+                Ok(Stream::assemble(connection, Direction::ToClient, options, settled.peer_max_message_bytes))
+            }
+        }
+    }
+}
+
+/// Accepts without end: see [`Listener::incoming`].
+#[derive(Debug)]
+pub struct Incoming<'a> {
+    listener: &'a mut Listener,
+}
+
+impl Iterator for Incoming<'_> {
+    type Item = Result<Stream, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.listener.accept())
+    }
+}

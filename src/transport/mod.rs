@@ -1,0 +1,29 @@
+//! Connections: a path names a server, a Unix socket introduces the two sides, shared memory carries everything else.
+//!
+//! No payload byte passes the socket. It carries the handshake, then stays open as the *lifeline*: the kernel closes it
+//! when a process dies, and a reader that has slept for 10 ms is woken through it.
+
+mod bind;
+mod connect;
+mod connection;
+mod credentials;
+mod handshake;
+mod listener;
+mod message;
+mod options;
+mod receiver;
+mod sender;
+mod stash;
+mod stream;
+
+pub use connect::Connector;
+pub use credentials::{Credentials, PeerPolicy};
+pub use listener::{Incoming, Listener, ListenerBuilder};
+pub use message::{Message, MessageReader, MessageWriter};
+pub use options::{Backpressure, DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_RING_BYTES};
+pub use receiver::Receiver;
+pub use sender::{Batch, Sender, Slot};
+pub use stream::Stream;
+
+/// Received bytes: see [`ring::Payload`](crate::ring::Payload).
+pub type Payload<'a> = crate::ring::Payload<'a, crate::sync::NativeArea>;

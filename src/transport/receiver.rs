@@ -1,0 +1,366 @@
+//! [`Receiver`]: the receiving half of a connection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Payload;
+use super::connection::{Connection, RingKernel};
+use super::credentials::Credentials;
+use super::message::{Message, MessageReader};
+use super::options::Options;
+use super::stash::Stash;
+use crate::error::{Error, ErrorKind};
+use crate::ring::{Consumer, Record, RingError, Tuning, Violation};
+use crate::shm::Direction;
+use crate::sync::Native;
+use crate::wait::{Deadline, Spinner, WaitStrategy};
+use crate::wire::{Flags, Header};
+
+/// A record that is there to be taken.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found {
+    pub(super) header: Header,
+    /// `None`: the front of the stash.
+    in_ring: Option<Record>,
+}
+
+/// The receiving half of a [`Stream`](crate::Stream), for a thread of its own.
+///
+/// Dropping it tells the peer that nothing more will be read.
+#[derive(Debug)]
+pub struct Receiver {
+    consumer: Consumer<Native, RingKernel>,
+    spinner: Spinner,
+    timeout: Option<Duration>,
+    max_message_bytes: usize,
+    stash: Stash,
+    /// The message that a receive into a buffer was in the middle of when its time was up.
+    partial: Option<Header>,
+    /// The message whose further fragments nobody wants.
+    skipping: Option<Header>,
+    corrupt: bool,
+}
+
+impl Receiver {
+    pub(super) fn new(connection: Arc<Connection>, direction: Direction, options: &Options) -> Self {
+        let area = connection.segment().area(direction);
+        let tuning = Tuning::for_ring(connection.segment().layout().ring_bytes(direction));
+        Self {
+            consumer: Consumer::new(area, RingKernel::new(connection, direction), tuning),
+            spinner: Spinner::new(options.strategy),
+            timeout: None,
+            max_message_bytes: options.max_message_bytes,
+            stash: Stash::new(options.max_message_bytes.saturating_add(1 << 16)),
+            partial: None,
+            skipping: None,
+            corrupt: false,
+        }
+    }
+
+    /// Waits for a message of one record. It stays in the ring until the [`Message`] is dropped.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TimedOut`]; [`ErrorKind::PeerClosed`] and [`ErrorKind::PeerDied`] once everything sent before has been
+    /// received; [`ErrorKind::CorruptPeer`]; [`ErrorKind::MessageTooLarge`] for a message in fragments, which stays where
+    /// it is: take it with [`Receiver::receive_into`] or [`Receiver::read_message`].
+    #[inline]
+    pub fn receive(&mut self) -> Result<Message<'_>, Error> {
+        self.receive_idling(|| ())
+    }
+
+    #[inline]
+    pub(super) fn receive_idling(&mut self, before_idling: impl FnMut()) -> Result<Message<'_>, Error> {
+        let found = self.next_start(before_idling)?;
+        if !found.header.flags().is_whole() {
+            return Err(Self::in_fragments());
+        }
+        Ok(Message::new(self, found))
+    }
+
+    /// The next message if it is there already.
+    ///
+    /// # Errors
+    /// As [`Receiver::receive`], except [`ErrorKind::TimedOut`]. A peer's death is seen by waits alone.
+    #[inline]
+    pub fn try_receive(&mut self) -> Result<Option<Message<'_>>, Error> {
+        match self.poll_start()? {
+            None => {
+                self.consumer.publish_consumed();
+                Ok(None)
+            }
+            Some(found) if found.header.flags().is_whole() => Ok(Some(Message::new(self, found))),
+            Some(_) => Err(Self::in_fragments()),
+        }
+    }
+
+    /// Waits for a message of any form and puts its payload into `buffer`, whose former content is lost.
+    ///
+    /// When the time is up in the middle of a message in fragments, what has come is in `buffer`: call again with it to go
+    /// on.
+    ///
+    /// # Errors
+    /// [`ErrorKind::MessageTooLarge`] beyond the limit (10 MiB unless chosen otherwise): the message is lost, the next one
+    /// can be received. Else as [`Receiver::receive`].
+    pub fn receive_into(&mut self, buffer: &mut Vec<u8>) -> Result<Header, Error> {
+        self.receive_into_idling(buffer, || ())
+    }
+
+    pub(super) fn receive_into_idling(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        mut before_idling: impl FnMut(),
+    ) -> Result<Header, Error> {
+        if self.partial.is_none() {
+            buffer.clear();
+        }
+        loop {
+            let found = match self.partial {
+                None => self.next_start(&mut before_idling)?,
+                Some(of) => self.next_fragment(of, &mut before_idling)?,
+            };
+            let flags = found.header.flags();
+            if flags.contains(Flags::ABANDONED) {
+                buffer.clear();
+                self.partial = None;
+                self.release(found);
+                continue;
+            }
+            let payload = self.payload(&found);
+            let bytes = buffer.len().saturating_add(payload.len());
+            if bytes > self.max_message_bytes {
+                return Err(self.refuse_large_message(found, bytes));
+            }
+            payload.append_to(buffer);
+            self.release(found);
+            let whole = found.header.with_flags(Flags::NONE);
+            if !flags.contains(Flags::MORE) {
+                self.partial = None;
+                return Ok(whole);
+            }
+            self.partial = Some(whole);
+        }
+    }
+
+    /// Waits for a message of any form and length, to be read piece by piece.
+    ///
+    /// # Errors
+    /// As [`Receiver::receive`], except [`ErrorKind::MessageTooLarge`].
+    pub fn read_message(&mut self) -> Result<MessageReader<'_>, Error> {
+        self.read_message_idling(|| ())
+    }
+
+    pub(super) fn read_message_idling(&mut self, before_idling: impl FnMut()) -> Result<MessageReader<'_>, Error> {
+        let found = self.next_start(before_idling)?;
+        Ok(MessageReader::new(self, found))
+    }
+
+    /// Tells the peer what has been consumed, if it does not know yet.
+    ///
+    /// Happens by itself, but lazily (at the latest with the next receive, or an eighth of the ring later): call it before
+    /// doing something else for long while the peer may wait for room.
+    pub fn publish_consumed(&mut self) {
+        self.consumer.publish_consumed();
+    }
+
+    /// How long a receive may wait; for ever by default.
+    pub fn set_timeout(&mut self, timeout: Option<Duration>) {
+        self.timeout = timeout;
+    }
+
+    /// What this half does while it waits.
+    pub fn set_wait_strategy(&mut self, strategy: WaitStrategy) {
+        self.spinner = Spinner::new(strategy);
+    }
+
+    /// Who is on the other side.
+    #[must_use]
+    pub fn peer(&self) -> Credentials {
+        self.consumer.kernel().connection().peer()
+    }
+
+    /// Tells the peer that nothing more will be read.
+    pub fn close(self) {}
+
+    fn in_fragments() -> Error {
+        Error::new(ErrorKind::MessageTooLarge, "the message travels in fragments; take it with receive_into or read_message")
+    }
+
+    fn refuse_large_message(&mut self, found: Found, bytes: usize) -> Error {
+        self.partial = None;
+        self.skip_rest_after(found);
+        let limit = self.max_message_bytes;
+        let message = format!("message of {bytes} bytes or more, the limit is {limit} (read_message has none)");
+        Error::new(ErrorKind::MessageTooLarge, message)
+    }
+
+    /// Lets go of `found`, and of the fragments that follow it when they come.
+    pub(super) fn skip_rest_after(&mut self, found: Found) {
+        if found.header.flags().contains(Flags::MORE) {
+            self.skipping = Some(found.header.with_flags(Flags::NONE));
+        }
+        self.release(found);
+    }
+
+    /// Lets go of the fragments of the message under way when they come.
+    pub(super) fn skip_rest_of(&mut self, header: Header) {
+        self.skipping = Some(header);
+    }
+
+    /// Waits for the first record of a message.
+    #[inline]
+    fn next_start(&mut self, mut before_idling: impl FnMut()) -> Result<Found, Error> {
+        if let Some(found) = self.poll_start()? {
+            return Ok(found);
+        }
+        let deadline = Deadline::after_option(self.timeout);
+        loop {
+            self.wait(deadline, &mut before_idling)?;
+            if let Some(found) = self.poll_start()? {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Waits for the next record of the message that began with `of`.
+    pub(super) fn next_fragment(&mut self, of: Header, mut before_idling: impl FnMut()) -> Result<Found, Error> {
+        let deadline = Deadline::after_option(self.timeout);
+        loop {
+            if let Some(found) = self.poll()? {
+                self.check_fragment(&found, of)?;
+                return Ok(found);
+            }
+            self.wait(deadline, &mut before_idling)?;
+        }
+    }
+
+    fn wait(&mut self, deadline: Deadline, before_idling: impl FnOnce()) -> Result<(), Error> {
+        let waited = self.consumer.wait_readable(&mut self.spinner, deadline, before_idling);
+        waited.map_err(|error| self.fail(error.into()))
+    }
+
+    /// The first record of a message, if it is there.
+    #[inline]
+    fn poll_start(&mut self) -> Result<Option<Found>, Error> {
+        let found = self.poll()?;
+        match found {
+            Some(found) if !found.header.flags().is_whole() || self.is_amid_message() => self.poll_unusual_start(found),
+            _ => Ok(found),
+        }
+    }
+
+    fn is_amid_message(&self) -> bool {
+        self.skipping.is_some() || self.partial.is_some()
+    }
+
+    #[cold]
+    fn poll_unusual_start(&mut self, mut found: Found) -> Result<Option<Found>, Error> {
+        if self.partial.is_some() {
+            let message = "a message is half received: call receive_into again with the same buffer";
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        }
+        while let Some(of) = self.skipping {
+            self.check_fragment(&found, of)?;
+            if !found.header.flags().contains(Flags::MORE) {
+                self.skipping = None;
+            }
+            self.release(found);
+            match self.poll()? {
+                Some(next) => found = next,
+                None => return Ok(None),
+            }
+        }
+        if found.header.flags().contains(Flags::CONTINUED) {
+            return Err(self.out_of_order(&found, "the start of a message"));
+        }
+        Ok(Some(found))
+    }
+
+    fn check_fragment(&mut self, found: &Found, of: Header) -> Result<(), Error> {
+        if !found.header.flags().contains(Flags::CONTINUED) {
+            return Err(self.out_of_order(found, "the next fragment"));
+        }
+        if found.header.with_flags(Flags::NONE) != of {
+            return Err(self.out_of_order(found, "a fragment of the same message"));
+        }
+        Ok(())
+    }
+
+    fn out_of_order(&mut self, found: &Found, expected: &'static str) -> Error {
+        self.fail(Violation::Fragment { found: found.header, expected }.into())
+    }
+
+    #[inline]
+    fn poll(&mut self) -> Result<Option<Found>, Error> {
+        if !self.stash.is_empty() {
+            return Ok(self.stash.front().map(|(header, _)| Found { header: *header, in_ring: None }));
+        }
+        match self.consumer.peek() {
+            Ok(Some(record)) if !self.corrupt => Ok(Some(Found { header: record.header, in_ring: Some(record) })),
+            Ok(None) => Ok(None),
+            Ok(Some(_)) => Err(self.fail(RingError::Closed)),
+            Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    #[inline]
+    pub(super) fn payload(&self, found: &Found) -> Payload<'_> {
+        match (&found.in_ring, self.stash.front()) {
+            (Some(record), _) => self.consumer.payload(record),
+            (None, Some((_, payload))) => Payload::private(payload),
+            (None, None) => Payload::private(&[]),
+        }
+    }
+
+    #[inline]
+    pub(super) fn release(&mut self, found: Found) {
+        match found.in_ring {
+            Some(record) => self.consumer.release(record),
+            None => self.stash.pop(),
+        }
+    }
+
+    /// While this side waits for room: sets aside what arrives, so that the peer gets room to go on.
+    pub(super) fn take_in(&mut self) -> Result<(), Error> {
+        loop {
+            match self.consumer.peek() {
+                Ok(Some(record)) if !self.corrupt => {
+                    if !self.stash.has_room(record.payload_bytes() as usize) {
+                        self.consumer.publish_consumed();
+                        return Err(self.both_full());
+                    }
+                    let payload = self.consumer.payload(&record).to_vec();
+                    self.consumer.release(record);
+                    self.stash.push(record.header, payload);
+                }
+                // The end is found again by the next receive.
+                Ok(_) | Err(RingError::Closed) => break,
+                Err(error) => return Err(self.fail(error)),
+            }
+        }
+        self.consumer.publish_consumed();
+        Ok(())
+    }
+
+    #[cold]
+    fn both_full(&self) -> Error {
+        let limit = self.stash.limit_bytes();
+        let message =
+            format!("both rings are full, and {limit} bytes of received messages are set aside; receive before sending more");
+        Error::new(ErrorKind::ResourceExhausted, message)
+    }
+
+    #[cold]
+    fn fail(&mut self, error: RingError) -> Error {
+        if matches!(error, RingError::Corrupt(_)) {
+            self.corrupt = true;
+            self.consumer.close();
+        }
+        self.consumer.kernel().connection().error(error)
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.consumer.close();
+    }
+}

@@ -1,0 +1,212 @@
+//! [`Stream`]: both halves of a connection, for one thread.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::connect::Connector;
+use super::connection::Connection;
+use super::credentials::Credentials;
+use super::message::{Message, MessageReader, MessageWriter};
+use super::options::{Backpressure, DEFAULT_RING_BYTES, Options};
+use super::receiver::Receiver;
+use super::sender::{Batch, Sender, Slot};
+use crate::error::{Error, ErrorKind};
+use crate::shm::{Direction, Layout, Segment};
+use crate::wait::WaitStrategy;
+use crate::wire::Header;
+
+/// A connection that carries messages both ways, in order.
+///
+/// A message is a [`Header`] and a payload of any length. One thread uses both directions, or
+/// [`split`](Stream::split) gives each to a thread of its own. While a send waits for room, what arrives is set aside (up
+/// to the message limit) and received afterwards, so two sides that send at once do not wait for each other.
+///
+/// Dropping the stream closes it: the peer receives what was sent, then sees [`ErrorKind::PeerClosed`].
+///
+/// ```
+/// use ringwire::{Header, Kind, Stream};
+/// let (mut editor, mut engine) = Stream::pair()?;
+/// editor.send(Header::new(Kind::Request, 1, 42), b"fn main() {")?;
+/// let request = engine.receive()?;
+/// assert_eq!(request.header().correlation, 42);
+/// assert_eq!(request.payload().to_vec(), b"fn main() {");
+/// # Ok::<(), ringwire::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Stream {
+    sender: Sender,
+    receiver: Receiver,
+}
+
+impl Stream {
+    /// Connects to the server at `path` with the defaults.
+    ///
+    /// # Errors
+    /// As [`Connector::connect`].
+    pub fn connect(path: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::builder(path).connect()
+    }
+
+    /// Chooses how to connect to the server at `path`.
+    pub fn builder(path: impl AsRef<Path>) -> Connector {
+        Connector::new(path.as_ref())
+    }
+
+    /// Two connected streams in this process.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ResourceExhausted`]: no descriptors, or no memory.
+    pub fn pair() -> Result<(Self, Self), Error> {
+        Self::pair_with(DEFAULT_RING_BYTES, WaitStrategy::default())
+    }
+
+    /// Two connected streams in this process, with rings of `ring_bytes` (a power of two from 4 KiB to 1 GiB).
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] for another size, [`ErrorKind::ResourceExhausted`].
+    pub fn pair_with(ring_bytes: u32, strategy: WaitStrategy) -> Result<(Self, Self), Error> {
+        let layout = Layout::new(ring_bytes, ring_bytes)
+            .map_err(|error| Error::new(ErrorKind::InvalidInput, error.to_string()))?;
+        let options = Options { strategy, ..Options::default() };
+        let no_memory = |error| Error::with_source(ErrorKind::ResourceExhausted, "no shared memory for a pair", error);
+        let (client, server) = UnixStream::pair().map_err(|error| Error::system("socketpair", error))?;
+        let (segment, descriptor) = Segment::create(layout, options.segment).map_err(no_memory)?;
+        let other_segment = Segment::open(&descriptor, layout, options.segment).map_err(no_memory)?;
+        let end = |socket: UnixStream, segment, sends| -> Result<Self, Error> {
+            let peer = Credentials::of_peer(&socket).map_err(|errno| Error::system("SO_PEERCRED", errno))?;
+            let connection = Connection::new(OwnedFd::from(socket), segment, peer, None);
+            Ok(Self::assemble(connection, sends, options, options.max_message_bytes as u64))
+        };
+        Ok((end(client, segment, Direction::ToServer)?, end(server, other_segment, Direction::ToClient)?))
+    }
+
+    pub(super) fn assemble(connection: Connection, sends: Direction, options: Options, peer_max: u64) -> Self {
+        let connection = Arc::new(connection);
+        Self {
+            sender: Sender::new(Arc::clone(&connection), sends, &options, peer_max),
+            receiver: Receiver::new(connection, sends.opposite(), &options),
+        }
+    }
+
+    /// Sends a message: see [`Sender::send`].
+    ///
+    /// # Errors
+    /// As [`Sender::send`]; also [`ErrorKind::ResourceExhausted`] when both rings are full and as much as the message
+    /// limit has been set aside meanwhile.
+    #[inline]
+    pub fn send(&mut self, header: Header, payload: &[u8]) -> Result<(), Error> {
+        self.sender.send_while(header, payload, &mut Some(&mut self.receiver))
+    }
+
+    /// Sends a message without waiting: see [`Sender::try_send`].
+    ///
+    /// # Errors
+    /// As [`Sender::try_send`].
+    pub fn try_send(&mut self, header: Header, payload: &[u8]) -> Result<(), Error> {
+        self.sender.try_send(header, payload)
+    }
+
+    /// Claims room for a record to be written in place: see [`Sender::reserve`].
+    ///
+    /// # Errors
+    /// As [`Sender::reserve`].
+    #[inline]
+    pub fn reserve(&mut self, header: Header, payload_bytes: usize) -> Result<Slot<'_>, Error> {
+        self.sender.reserve_while(header, payload_bytes, &mut Some(&mut self.receiver))
+    }
+
+    /// Begins a batch of messages that are published together.
+    pub fn batch(&mut self) -> Batch<'_> {
+        self.sender.batch_while(&mut self.receiver)
+    }
+
+    /// Begins a message of any length that is written piece by piece: see [`Sender::write_message`].
+    pub fn write_message(&mut self, header: Header) -> MessageWriter<'_> {
+        MessageWriter::new(&mut self.sender, Some(&mut self.receiver), header)
+    }
+
+    /// Waits for a message of one record: see [`Receiver::receive`].
+    ///
+    /// # Errors
+    /// As [`Receiver::receive`].
+    #[inline]
+    pub fn receive(&mut self) -> Result<Message<'_>, Error> {
+        self.receiver.receive_idling(|| self.sender.trim_idle())
+    }
+
+    /// The next message if it is there already: see [`Receiver::try_receive`].
+    ///
+    /// # Errors
+    /// As [`Receiver::try_receive`].
+    #[inline]
+    pub fn try_receive(&mut self) -> Result<Option<Message<'_>>, Error> {
+        self.receiver.try_receive()
+    }
+
+    /// Waits for a message of any form, put whole into `buffer`: see [`Receiver::receive_into`].
+    ///
+    /// # Errors
+    /// As [`Receiver::receive_into`].
+    pub fn receive_into(&mut self, buffer: &mut Vec<u8>) -> Result<Header, Error> {
+        self.receiver.receive_into_idling(buffer, || self.sender.trim_idle())
+    }
+
+    /// Waits for a message of any length, to be read piece by piece: see [`Receiver::read_message`].
+    ///
+    /// # Errors
+    /// As [`Receiver::read_message`].
+    pub fn read_message(&mut self) -> Result<MessageReader<'_>, Error> {
+        self.receiver.read_message_idling(|| self.sender.trim_idle())
+    }
+
+    /// Gives each direction to a thread of its own. The connection ends when both halves are dropped.
+    #[must_use]
+    pub fn split(self) -> (Sender, Receiver) {
+        (self.sender, self.receiver)
+    }
+
+    /// Who is on the other side.
+    #[must_use]
+    pub fn peer(&self) -> Credentials {
+        self.sender.peer()
+    }
+
+    /// The longest payload of one record that this side sends, in bytes; longer messages travel in fragments.
+    #[must_use]
+    pub fn max_record_bytes(&self) -> usize {
+        self.sender.max_record_bytes()
+    }
+
+    /// What to do when the ring is full; [`Backpressure::Wait`] by default.
+    pub fn set_backpressure(&mut self, backpressure: Backpressure) {
+        self.sender.set_backpressure(backpressure);
+    }
+
+    /// How long a send may wait for room; for ever by default.
+    pub fn set_send_timeout(&mut self, timeout: Option<Duration>) {
+        self.sender.set_timeout(timeout);
+    }
+
+    /// How long a receive may wait; for ever by default.
+    pub fn set_receive_timeout(&mut self, timeout: Option<Duration>) {
+        self.receiver.set_timeout(timeout);
+    }
+
+    /// What both halves do while they wait.
+    pub fn set_wait_strategy(&mut self, strategy: WaitStrategy) {
+        self.sender.set_wait_strategy(strategy);
+        self.receiver.set_wait_strategy(strategy);
+    }
+
+    /// Messages left out so far under [`Backpressure::Drop`].
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.sender.dropped()
+    }
+
+    /// Closes the connection: the peer receives what was sent, then sees the end.
+    pub fn close(self) {}
+}

@@ -1,0 +1,9 @@
+//! Waiting: absolute deadlines, the spin policy, and parking without a lost wake-up.
+
+mod deadline;
+mod park;
+mod spin;
+
+pub use deadline::Deadline;
+pub use park::{FUTEX_STAGE_NS, LOOK_EVERY_NS, Mark, WaitError, Waker, park_on_lifeline, park_on_word};
+pub use spin::{MAX_SPIN_US, Spin, Spinner, WaitStrategy};

@@ -1,0 +1,238 @@
+//! The record header of 16 bytes, and its parts as the rest of the library sees them.
+
+use core::mem::{align_of, offset_of, size_of};
+
+use thiserror::Error;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// A record's header as it lies in the ring.
+#[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq, Eq)]
+#[repr(C)]
+pub struct RecordHeader {
+    /// 0: not written; else the record's length in bytes, header included. See [`ring`](crate::ring).
+    pub commit: u32,
+    /// A [`Kind`].
+    pub kind: u8,
+    /// [`Flags`].
+    pub flags: u8,
+    /// The handler's key.
+    pub message_type: u16,
+    /// Matches responses and stream items to their request.
+    pub correlation: u64,
+}
+
+const _: () = {
+    assert!(size_of::<RecordHeader>() == 16 && align_of::<RecordHeader>() == 8);
+    assert!(offset_of!(RecordHeader, commit) == 0);
+    assert!(offset_of!(RecordHeader, kind) == 4);
+    assert!(offset_of!(RecordHeader, flags) == 5);
+    assert!(offset_of!(RecordHeader, message_type) == 6);
+    assert!(offset_of!(RecordHeader, correlation) == 8);
+};
+
+/// What a record is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum Kind {
+    /// A request that wants a response.
+    Request = 1,
+    /// The response to a request.
+    Response = 2,
+    /// A status in place of a response.
+    Error = 3,
+    /// Something that the peer did not ask for.
+    Event = 4,
+    /// One item of a streamed response.
+    StreamItem = 5,
+    /// The end of a streamed response.
+    StreamEnd = 6,
+    /// The caller no longer wants the response.
+    Cancel = 7,
+    /// Asks for a [`Kind::Pong`].
+    Ping = 8,
+    /// The answer to a [`Kind::Ping`].
+    Pong = 9,
+    /// The sender is about to close.
+    Goodbye = 10,
+}
+
+impl Kind {
+    /// The kind that `byte` stands for.
+    #[inline]
+    #[must_use]
+    pub const fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            1 => Self::Request,
+            2 => Self::Response,
+            3 => Self::Error,
+            4 => Self::Event,
+            5 => Self::StreamItem,
+            6 => Self::StreamEnd,
+            7 => Self::Cancel,
+            8 => Self::Ping,
+            9 => Self::Pong,
+            10 => Self::Goodbye,
+            _ => return None,
+        })
+    }
+}
+
+/// A record's flags.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Flags(u8);
+
+impl Flags {
+    /// No flag: a whole message in one record.
+    pub const NONE: Self = Self(0);
+    /// More fragments of this message follow.
+    pub const MORE: Self = Self(1);
+    /// Not the first fragment of its message.
+    pub const CONTINUED: Self = Self(2);
+    /// The message whose fragments came so far is abandoned; carries nothing. Only with `CONTINUED`.
+    pub const ABANDONED: Self = Self(4);
+    const KNOWN: u8 = 7;
+
+    /// Both sets of flags.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether all of `other` are set.
+    #[inline]
+    #[must_use]
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether the record is a message of its own.
+    #[inline]
+    #[must_use]
+    pub const fn is_whole(self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// A record's kind, type and correlation: what a message is, besides its payload.
+///
+/// ```
+/// use ringwire::{Header, Kind};
+/// let header = Header::new(Kind::Request, 7, 42);
+/// assert_eq!((header.kind, header.message_type, header.correlation), (Kind::Request, 7, 42));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// What the message is for.
+    pub kind: Kind,
+    pub(crate) flags: Flags,
+    /// The handler's key.
+    pub message_type: u16,
+    /// Matches responses and stream items to their request.
+    pub correlation: u64,
+}
+
+/// A header that no version of this library writes.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum HeaderError {
+    /// The kind is not in the list.
+    #[error("record of unknown kind {0} (known: 1 to 10)")]
+    Kind(u8),
+    /// A flag is not in the list, or the flags contradict each other.
+    #[error("record with unknown or contradictory flags {0:#04x}")]
+    Flags(u8),
+}
+
+impl Header {
+    /// The header of a whole message.
+    #[inline]
+    #[must_use]
+    pub const fn new(kind: Kind, message_type: u16, correlation: u64) -> Self {
+        Self { kind, flags: Flags::NONE, message_type, correlation }
+    }
+
+    /// Set by the library for messages that travel in several records.
+    #[inline]
+    #[must_use]
+    pub const fn flags(&self) -> Flags {
+        self.flags
+    }
+
+    /// The same with other flags.
+    #[inline]
+    #[must_use]
+    pub(crate) const fn with_flags(self, flags: Flags) -> Self {
+        Self { flags, ..self }
+    }
+
+    /// Kind, flags and type as the four bytes at offset 4 of the record.
+    #[inline(always)]
+    #[must_use]
+    pub const fn tag(&self) -> u32 {
+        let [low, high] = self.message_type.to_ne_bytes();
+        u32::from_ne_bytes([self.kind as u8, self.flags.0, low, high])
+    }
+
+    /// Checks and takes apart what a record says; the inverse of [`Header::tag`].
+    ///
+    /// # Errors
+    /// [`HeaderError`] for a kind or flags that are not in the list.
+    #[inline(always)]
+    pub fn parse(tag: u32, correlation: u64) -> Result<Self, HeaderError> {
+        let [low, high]: [u32; 2] = zerocopy::transmute!(correlation);
+        let raw: RecordHeader = zerocopy::transmute!([0, tag, low, high]);
+        let kind = Kind::from_byte(raw.kind).ok_or(HeaderError::Kind(raw.kind))?;
+        if raw.flags != 0 {
+            check_flags(raw.flags)?;
+        }
+        Ok(Self { kind, flags: Flags(raw.flags), message_type: raw.message_type, correlation: raw.correlation })
+    }
+}
+
+#[cold]
+fn check_flags(flags: u8) -> Result<(), HeaderError> {
+    let abandoned = Flags(flags).contains(Flags::ABANDONED);
+    if flags & !Flags::KNOWN != 0 || abandoned && flags != Flags::ABANDONED.with(Flags::CONTINUED).0 {
+        return Err(HeaderError::Flags(flags));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_and_flag_survives_the_way_through_a_tag() {
+        for byte in 0..=255 {
+            let Some(kind) = Kind::from_byte(byte) else {
+                let tag = u32::from_ne_bytes([byte, 0, 0, 0]);
+                assert_eq!(Header::parse(tag, 0), Err(HeaderError::Kind(byte)));
+                continue;
+            };
+            let header = Header::new(kind, 0xBEEF, u64::MAX - 5);
+            for flags in [Flags::NONE, Flags::MORE, Flags::CONTINUED, Flags::CONTINUED.with(Flags::ABANDONED)] {
+                let header = header.with_flags(flags);
+                assert_eq!(Header::parse(header.tag(), header.correlation), Ok(header));
+            }
+        }
+    }
+
+    #[test]
+    fn unknown_and_contradictory_flags_are_refused() {
+        for flags in [8, 0x80, 4, 5, 7, 255] {
+            let tag = u32::from_ne_bytes([Kind::Event as u8, flags, 0, 0]);
+            assert_eq!(Header::parse(tag, 0), Err(HeaderError::Flags(flags)));
+        }
+    }
+
+    #[test]
+    fn the_tag_lies_where_the_struct_says() {
+        let raw = RecordHeader { commit: 9, kind: 4, flags: 1, message_type: 0x0203, correlation: 77 };
+        let bytes = raw.as_bytes();
+        let header = Header::new(Kind::Event, 0x0203, 77).with_flags(Flags::MORE);
+        assert_eq!(bytes[4..8], header.tag().to_ne_bytes());
+        assert_eq!(bytes[8..], 77u64.to_ne_bytes());
+        assert_eq!(RecordHeader::read_from_bytes(bytes), Ok(raw));
+    }
+}
