@@ -1,1 +1,144 @@
-fn main(){}
+//! Instruction counts of the hot paths, with hard limits: a regression fails the run.
+//!
+//! `cargo bench --bench instructions` (needs valgrind and `iai-callgrind-runner` 0.16.1; `.ci/counts` installs both). Both
+//! halves of a ring are driven from one thread, so a count is what send and receive cost together, without any waiting.
+#![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark: its setup either works or ends the run")]
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use iai_callgrind::{
+    Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
+};
+use ringwire::ring::{Consumer, Producer, Tuning};
+use ringwire::shm::{Direction, Layout, Segment, SegmentOptions};
+use ringwire::sync::{Heard, Kernel, Native, NativeWord};
+use ringwire::{Header, Kind};
+
+/// Nobody sleeps here, so nothing is asked of the kernel.
+#[derive(Clone, Copy)]
+struct NoKernel;
+
+impl Kernel<NativeWord> for NoKernel {
+    fn sleep(&self, _: &NativeWord, _: u32, _: u64) {}
+    fn wake(&self, _: &NativeWord) {}
+    fn listen(&self, _: u64) -> Heard {
+        Heard::Nothing
+    }
+    fn ring_bell(&self) {}
+    fn peer_is_gone(&self) -> bool {
+        false
+    }
+    fn discard(&self, _: u32, _: u32) {}
+}
+
+struct Ring {
+    producer: Producer<Native, NoKernel>,
+    consumer: Consumer<Native, NoKernel>,
+    header: Header,
+    payload: [u8; 1024],
+    received: [u8; 1024],
+}
+
+/// A ring of 64 KiB in use: pages touched, a few records sent and received.
+fn ring() -> Box<Ring> {
+    let layout = Layout::new(65_536, 65_536).unwrap();
+    let (segment, _) = Segment::create(layout, SegmentOptions::default()).unwrap();
+    let area = |segment: &Arc<Segment>| segment.area(Direction::ToServer);
+    let tuning = Tuning::for_ring(65_536);
+    let mut ring = Box::new(Ring {
+        producer: Producer::new(area(&segment), NoKernel, tuning),
+        consumer: Consumer::new(area(&segment), NoKernel, tuning),
+        header: Header::new(Kind::Request, 1, 42),
+        payload: [7; 1024],
+        received: [0; 1024],
+    });
+    for _ in 0..3 {
+        send(&mut ring, 64);
+        receive(&mut ring, 64);
+    }
+    ring
+}
+
+fn full_of_one() -> Box<Ring> {
+    let mut ring = ring();
+    send(&mut ring, 64);
+    ring
+}
+
+#[inline(always)]
+fn send(ring: &mut Ring, bytes: usize) {
+    ring.producer.push(&ring.header, &ring.payload[..bytes]).unwrap();
+}
+
+#[inline(always)]
+fn receive(ring: &mut Ring, bytes: usize) {
+    let record = ring.consumer.peek().unwrap().unwrap();
+    ring.consumer.payload(&record).copy_to(&mut ring.received[..bytes]);
+    ring.consumer.release(record);
+}
+
+fn at_most(instructions: u64) -> LibraryBenchmarkConfig {
+    let mut config = LibraryBenchmarkConfig::default();
+    config.tool(Callgrind::default().hard_limits([(EventKind::Ir, instructions)]));
+    config
+}
+
+#[library_benchmark]
+#[bench::bytes_16(args = (ring(), 16), config = at_most(130))]
+#[bench::bytes_64(args = (ring(), 64), config = at_most(150))]
+#[bench::bytes_1024(args = (ring(), 1024), config = at_most(250))]
+fn send_and_receive(mut ring: Box<Ring>, bytes: usize) -> Box<Ring> {
+    send(&mut ring, black_box(bytes));
+    receive(&mut ring, black_box(bytes));
+    ring
+}
+
+#[library_benchmark(config = at_most(110))]
+#[bench::bytes_64(ring())]
+fn reserve_write_commit(mut ring: Box<Ring>) -> Box<Ring> {
+    let mut slot = ring.producer.reserve(ring.header, black_box(64)).unwrap();
+    slot.write(&ring.payload[..64]);
+    slot.commit();
+    ring
+}
+
+#[library_benchmark(config = at_most(1_400))]
+#[bench::bytes_64(ring())]
+fn batch_of_16(mut ring: Box<Ring>) -> Box<Ring> {
+    for _ in 0..16 {
+        ring.producer.append(&ring.header, &ring.payload[..64]).unwrap();
+    }
+    ring.producer.flush();
+    for _ in 0..16 {
+        receive(&mut ring, 64);
+    }
+    ring
+}
+
+#[library_benchmark(config = at_most(12))]
+#[bench::empty(ring())]
+fn poll_of_an_empty_ring(mut ring: Box<Ring>) -> Box<Ring> {
+    black_box(matches!(ring.consumer.peek(), Ok(None)));
+    ring
+}
+
+#[library_benchmark(config = at_most(60))]
+#[bench::bytes_64(full_of_one())]
+fn check_of_a_record(mut ring: Box<Ring>) -> Box<Ring> {
+    black_box(ring.consumer.peek().unwrap());
+    ring
+}
+
+#[library_benchmark(config = at_most(20))]
+#[bench::request(args = (Header::new(Kind::Request, 7, 42).tag(), 42))]
+fn check_of_a_header(tag: u32, correlation: u64) -> bool {
+    black_box(Header::parse(black_box(tag), black_box(correlation))).is_ok()
+}
+
+library_benchmark_group!(
+    name = ring_paths;
+    benchmarks = send_and_receive, reserve_write_commit, batch_of_16, poll_of_an_empty_ring, check_of_a_record,
+        check_of_a_header
+);
+main!(library_benchmark_groups = ring_paths);

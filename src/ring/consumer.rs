@@ -248,12 +248,12 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
         spinner.slept(now_ns - started_ns);
         loop {
             let heard = self.park_on_lifeline(deadline);
-            if self.is_readable() {
+            // Behind a hang-up too: the peer may have committed between our last look and its death.
+            let look = heard != Heard::HungUp || !P::breaks(weak::NO_LOOK_AFTER_DEATH);
+            if look && self.is_readable() {
                 return Ok(());
             }
-            // A hang-up is looked at once more: the peer may have committed between our look and its death.
             match heard {
-                Heard::HungUp if self.is_readable() => return Ok(()),
                 Heard::HungUp => return Err(WaitError::PeerDied),
                 // Also after a bell: a peer that rings without end must not hold back the deadline.
                 Heard::Nothing | Heard::Bell if deadline.has_passed() => return Err(WaitError::TimedOut),
@@ -269,7 +269,8 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
     /// Whether there is something to read; otherwise whether to go on waiting for it.
     fn look_around(&self, deadline: Deadline) -> Result<bool, WaitError> {
         if self.kernel.peer_is_gone() {
-            return if self.is_readable() { Ok(true) } else { Err(WaitError::PeerDied) };
+            let look = !P::breaks(weak::NO_LOOK_AFTER_DEATH);
+            return if look && self.is_readable() { Ok(true) } else { Err(WaitError::PeerDied) };
         }
         if deadline.has_passed() {
             return if self.is_readable() { Ok(true) } else { Err(WaitError::TimedOut) };
@@ -326,10 +327,9 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
     /// Says that nothing more will be read: in the low bit of `head`, the word that the writer sleeps on.
     pub fn close(&mut self) {
         self.head = self.position;
-        // Relaxed: the writer reuses nothing after it has seen the bit. (No model fails with it; the wake-up has the
-        // fence.)
+        // Relaxed: the writer reuses nothing that this releases (Producer::load_head). No model fails with it.
         self.area.head().store(self.position as u32 | 1, Relaxed);
-        // ORDER look: as in publish_consumed (control: reader_closed_without_fence is head_looked_without_fence's shape).
+        // ORDER look: as in publish_consumed (control: reader_goes_without_fence).
         P::fence_at(weak::FENCE_HEAD_LOOK);
         if self.area.writer_parked().load(Relaxed) != 0 && !P::breaks(weak::READER_CLOSE_NO_LOOK) {
             self.kernel.wake(self.area.head());

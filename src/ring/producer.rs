@@ -197,6 +197,10 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
     /// Starts again at offset 0 if the ring is drained, so that a quiet connection keeps to the first bytes of its area.
     #[inline(never)]
     fn cross_boundary(&mut self, step: u32) -> Result<(), RingError> {
+        // Or padding would take the place of the word that says so.
+        if self.closed {
+            return Err(RingError::Closed);
+        }
         self.load_head()?;
         let offset = self.offset(self.tail);
         if self.head_seen == self.tail {
@@ -252,10 +256,11 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
         if head & 6 != 0 || moved > self.published - self.head_seen {
             return Err(self.head_violation(head));
         }
-        self.head_seen += moved;
+        // Before `head_seen` moves: what a reader releases by going is never written again.
         if head & 1 != 0 {
             return Err(RingError::Closed);
         }
+        self.head_seen += moved;
         Ok(())
     }
 
@@ -291,11 +296,11 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
         if P::breaks(weak::GENERATION) {
             self.last_commit = position;
         }
-        if P::breaks(weak::FIRST_FIRST) {
-            self.area.word(self.offset(position)).store(commit, Relaxed);
-            self.published = self.tail;
-        } else if self.pending.is_none() {
+        if self.pending.is_none() {
             self.pending = Some(Pending { position, commit });
+            if P::breaks(weak::FIRST_FIRST) {
+                self.area.word(self.offset(position)).store(commit, Release);
+            }
         } else {
             // Relaxed: the reader comes here only through the first word of the batch, which is stored with Release.
             self.area.word(self.offset(position)).store(commit, Relaxed);
@@ -312,7 +317,9 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
             // ORDER commit: Release, so that payload, header, later commit words of the batch and the trailing zero are
             // there for who sees it (control: commit_stored_relaxed). The other end is in Consumer::peek.
             let order = P::order(weak::COMMIT_STORE, Release);
-            self.area.word(self.offset(first.position)).store(first.commit, order);
+            if !P::breaks(weak::FIRST_FIRST) {
+                self.area.word(self.offset(first.position)).store(first.commit, order);
+            }
             self.published = self.tail;
         }
     }

@@ -162,7 +162,7 @@ pub mod weak {
         WRITER_WOKEN_EARLY = 16;
         /// The waker never forgets the value that it woke.
         NO_FORGET = 17;
-        /// The reader parks without publishing what it consumed, and looks at the writer only when it publishes.
+        /// The reader parks without publishing what it consumed.
         NO_HEAD_BEFORE_PARK = 18;
         /// Close does not look at the parked reader.
         CLOSE_NO_LOOK = 19;
@@ -172,5 +172,7 @@ pub mod weak {
         READER_CLOSE_NO_LOOK = 21;
         /// The first commit word of a batch is stored first.
         FIRST_FIRST = 22;
+        /// Who hears that the peer is gone does not look once more at what it left.
+        NO_LOOK_AFTER_DEATH = 23;
     }
 }

@@ -108,7 +108,8 @@ pub fn park_on_lifeline<P: Platform, K: Kernel<P::Word>>(
     between: impl FnOnce(),
 ) -> Heard {
     parked.store(mark.value(), Relaxed);
-    // ORDER park: as above. Unlike a futex, `poll` does not compare: the last look is ours.
+    // ORDER park: as above (control: reader_park_on_lifeline_without_fence). Unlike a futex, `poll` does not compare: the
+    // last look is ours (control: lifeline_without_a_last_look).
     P::fence_at(weak::FENCE_READER_PARK);
     between();
     let heard = if P::breaks(weak::NO_LAST_LOOK) || word.load(Relaxed) == 0 {
@@ -151,7 +152,9 @@ impl Waker {
     fn answer<P: Platform>(&mut self, mark: Mark, published: u64, area_bytes: u32, early: bool) -> Option<Mark> {
         // An equal mark is the same sleep only while it can be: beyond an area's length the positions have moved on, and
         // 4 GiB later the same value comes again.
-        let fresh = published - self.woken_at <= u64::from(area_bytes) || P::breaks(weak::NO_FORGET);
+        // (Closing announces a position beyond the last that is published.)
+        let moved = published.saturating_sub(self.woken_at);
+        let fresh = moved <= u64::from(area_bytes) || P::breaks(weak::NO_FORGET);
         if mark.value() == self.woken && fresh {
             return None;
         }

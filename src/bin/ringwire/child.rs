@@ -1,7 +1,10 @@
 //! The second process.
 
 use std::ffi::OsStr;
+use std::fs::DirBuilder;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// A process of our own, ended and waited for when this is dropped.
@@ -38,5 +41,31 @@ impl Drop for Peer {
         // After join() both find nothing left to do.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A private directory for sockets, removed when this is dropped.
+#[derive(Debug)]
+pub struct PrivateDirectory {
+    path: PathBuf,
+}
+
+impl PrivateDirectory {
+    /// Makes one in the system's directory for temporary files.
+    pub fn create() -> io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("ringwire-{}", std::process::id()));
+        DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Self { path })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for PrivateDirectory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.path);
     }
 }

@@ -1,0 +1,44 @@
+//! Cores, steal time, and pauses.
+
+use std::time::{Duration, Instant};
+use std::{fs, io};
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+
+/// Binds the calling thread to the `index`-th of the cores that it may use (modulo their number).
+pub fn pin(index: usize) -> io::Result<()> {
+    let allowed = sched_getaffinity(Pid::from_raw(0))?;
+    let cores: Vec<usize> = (0..CpuSet::count()).filter(|core| allowed.is_set(*core).unwrap_or(false)).collect();
+    let mut only = CpuSet::new();
+    only.set(cores[index % cores.len().max(1)])?;
+    sched_setaffinity(Pid::from_raw(0), &only)?;
+    Ok(())
+}
+
+/// Time that the host took from this virtual machine since it started, in ticks of 10 ms, over all cores.
+pub fn steal_ticks() -> u64 {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    stat.lines().next().and_then(|line| line.split_whitespace().nth(8)?.parse().ok()).unwrap_or(0)
+}
+
+/// Keeps the processor busy for `pause`.
+pub fn busy_wait(pause: Duration) {
+    if pause.is_zero() {
+        return;
+    }
+    let started = Instant::now();
+    while started.elapsed() < pause {
+        std::hint::spin_loop();
+    }
+}
+
+/// Lets the calling thread run on every core again.
+pub fn unpin() -> io::Result<()> {
+    let mut all = CpuSet::new();
+    for core in 0..CpuSet::count() {
+        all.set(core)?;
+    }
+    sched_setaffinity(Pid::from_raw(0), &all)?;
+    Ok(())
+}

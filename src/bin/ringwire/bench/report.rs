@@ -1,0 +1,95 @@
+//! Samples, and how they are printed.
+
+use serde_json::Value;
+
+/// Durations in nanoseconds.
+#[derive(Debug, Default)]
+pub struct Samples {
+    ns: Vec<u64>,
+}
+
+impl Samples {
+    /// Room for `count`, so that none is made while measuring.
+    pub fn with_capacity(count: usize) -> Self {
+        Self { ns: Vec::with_capacity(count) }
+    }
+
+    /// Adds one.
+    #[inline]
+    pub fn push(&mut self, ns: u64) {
+        self.ns.push(ns);
+    }
+
+    /// Adds all of `other`.
+    pub fn extend(&mut self, other: &Self) {
+        self.ns.extend_from_slice(&other.ns);
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.ns.clear();
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.ns.len()
+    }
+
+    /// The value below which `share` (0 to 1) of the samples lie; 0 without samples.
+    pub fn quantile(&mut self, share: f64) -> u64 {
+        if self.ns.is_empty() {
+            return 0;
+        }
+        self.ns.sort_unstable();
+        let rank = (self.ns.len() as f64 * share).ceil() as usize;
+        self.ns[rank.clamp(1, self.ns.len()) - 1]
+    }
+
+    /// The share of samples (0 to 1) below `ns`.
+    pub fn share_below(&self, ns: u64) -> f64 {
+        self.ns.iter().filter(|sample| **sample < ns).count() as f64 / self.ns.len().max(1) as f64
+    }
+}
+
+/// The middle value; 0 without values.
+pub fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(0.0)
+}
+
+/// Three digits behind the point are more than any clock here gives.
+pub fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
+/// Prints one result: as a line of JSON, or as a title and a row for each field.
+pub fn print(json: bool, result: &Value) {
+    if json {
+        return println!("{result}");
+    }
+    let Value::Object(fields) = result else { return };
+    let width = fields.keys().map(String::len).max().unwrap_or(0);
+    for (name, value) in fields {
+        println!("{name:width$}  {value}");
+    }
+    println!();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_and_medians_are_values_that_occur() {
+        let mut samples = Samples::default();
+        assert_eq!(samples.quantile(0.5), 0);
+        for ns in (1..=100).rev() {
+            samples.push(ns);
+        }
+        assert_eq!([0.0, 0.5, 0.99, 0.999, 1.0].map(|share| samples.quantile(share)), [1, 50, 99, 100, 100]);
+        assert!((samples.share_below(51) - 0.5).abs() < 1e-9);
+        assert_eq!(median(&[3.0, 1.0, 2.0]).to_bits(), 2.0f64.to_bits());
+        assert_eq!(median(&[]).to_bits(), 0.0f64.to_bits());
+    }
+}

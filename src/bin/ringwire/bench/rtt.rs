@@ -1,0 +1,291 @@
+//! `bench rtt`: round trips over a stream, in blocks that alternate with their limit.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use ringwire::{Header, Kind, Listener, Stream, WaitStrategy};
+use serde_json::json;
+
+use super::arena::{Arena, PAIRS};
+use super::limits::{BLOCK_ROUND_TRIPS, futex_block, futex_block_peer, line_block, line_block_peer};
+use super::machine::{busy_wait, pin, steal_ticks};
+use super::report::{Samples, median, print, rounded};
+use crate::child::{PrivateDirectory, spawn};
+
+/// What both sides do while they wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// Poll; the limit is the ping-pong of two cache lines
+    Spin,
+    /// Sleep at once; the limit is a ping-pong of two futexes
+    Block,
+    /// Poll for as long as it pays, then sleep; the limit is the cache lines'
+    Adaptive,
+}
+
+impl Mode {
+    fn strategy(self) -> WaitStrategy {
+        match self {
+            Self::Spin => WaitStrategy::SpinOnly,
+            Self::Block => WaitStrategy::ParkAtOnce,
+            Self::Adaptive => WaitStrategy::SpinThenPark,
+        }
+    }
+}
+
+/// `bench rtt`
+#[derive(Args, Debug)]
+pub struct Arguments {
+    /// Bytes of a message
+    #[arg(long, default_value_t = 64)]
+    size: usize,
+    /// What both sides do while they wait
+    #[arg(long, value_enum, default_value_t = Mode::Spin)]
+    mode: Mode,
+    /// Busy pause before each round trip, in microseconds
+    #[arg(long, default_value_t = 0)]
+    pause_us: u64,
+    /// Bind each process to a core of its own (the limits always need that; this says it for the stream too)
+    #[arg(long)]
+    pin: bool,
+    /// Pairs of processes, one after the other
+    #[arg(long, default_value_t = 5)]
+    runs: u32,
+    /// Size of each ring in bytes
+    #[arg(long, default_value_t = 65_536)]
+    ring: u32,
+    /// Blocks of a run (64, so that each takes another pair of lines, unless there are pauses)
+    #[arg(long)]
+    blocks: Option<u32>,
+    /// One JSON object per line
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the second process is told.
+#[derive(Args, Debug)]
+pub struct PeerArguments {
+    socket: PathBuf,
+    arena: String,
+    size: usize,
+    mode: Mode,
+    ring: u32,
+    blocks: u32,
+    per_block: u32,
+    #[arg(action = clap::ArgAction::Set)]
+    pinned: bool,
+}
+
+/// Blocks and their length: about 10 s at the most for a run with pauses.
+fn schedule(arguments: &Arguments) -> (u32, u32) {
+    let (blocks, per_block) = match (arguments.mode, arguments.pause_us) {
+        (Mode::Spin | Mode::Adaptive, 0) => (PAIRS, BLOCK_ROUND_TRIPS),
+        (Mode::Block, 0) => (20, 500),
+        (_, pause_us) => (20, u32::try_from(250_000 / pause_us).unwrap_or(0).clamp(5, 200)),
+    };
+    (arguments.blocks.unwrap_or(blocks), per_block)
+}
+
+fn header(correlation: u32) -> Header {
+    Header::new(Kind::Request, 1, u64::from(correlation))
+}
+
+/// The first process.
+pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    if arguments.runs == 0 || arguments.blocks == Some(0) {
+        return Err("--runs and --blocks need at least 1".into());
+    }
+    let (stolen_before, mut ratios) = (steal_ticks(), Vec::new());
+    let (mut all, mut limit_all) = (Samples::default(), Vec::new());
+    for _ in 0..arguments.runs {
+        let run = one_run(arguments)?;
+        ratios.push(median(&run.ratios));
+        limit_all.extend(run.limits);
+        all.extend(&run.samples);
+    }
+    let mode = format!("{:?}", arguments.mode).to_lowercase();
+    let result = json!({
+        "bench": "rtt", "layer": "stream", "mode": mode, "size": arguments.size, "pause_us": arguments.pause_us,
+        "pinned": arguments.pin, "iterations": all.len(),
+        "p50_ns": all.quantile(0.5), "p99_ns": all.quantile(0.99), "p999_ns": all.quantile(0.999),
+        "max_ns": all.quantile(1.0), "share_under_10_us": rounded(all.share_below(10_000)),
+        "limit_p50_ns": median(&limit_all), "ratio_p50": rounded(median(&ratios)),
+        "ratio_p50_of_runs": ratios.iter().map(|ratio| rounded(*ratio)).collect::<Vec<_>>(),
+        "steal_ticks": steal_ticks() - stolen_before,
+    });
+    print(arguments.json, &result);
+    Ok(())
+}
+
+#[derive(Default)]
+struct Run {
+    samples: Samples,
+    limits: Vec<f64>,
+    ratios: Vec<f64>,
+}
+
+fn one_run(arguments: &Arguments) -> Result<Run, Box<dyn Error>> {
+    let (blocks, per_block) = schedule(arguments);
+    let directory = PrivateDirectory::create()?;
+    let socket = directory.path().join("rtt.sock");
+    let (arena, name) = Arena::create(0)?;
+    let mode = format!("{:?}", arguments.mode).to_lowercase();
+    let mut listener = Listener::builder(&socket)
+        .max_ring_bytes(1 << 30)
+        .wait_strategy(arguments.mode.strategy())
+        .max_message_bytes(1 << 30)
+        .bind()?;
+    let socket = socket.to_str().ok_or("temporary directory with a name that is not UTF-8")?;
+    let numbers = [arguments.ring, blocks, per_block].map(|number| number.to_string());
+    let [ring, block_count, per_block_text] = &numbers;
+    let size = arguments.size.to_string();
+    let pinned = if arguments.pin { "true" } else { "false" };
+    let words = ["peer", "bench", "rtt", socket, &name, &size, &mode, ring, block_count, per_block_text, pinned];
+    let peer = spawn(words)?;
+    let mut stream = listener.accept_timeout(Duration::from_secs(10))?;
+    let mut run = Run::default();
+    let mut block = Block::new(arguments, per_block);
+    for index in 0..blocks {
+        block.limit(&arena, index, &mut run)?;
+        block.stream(&mut stream, index, &mut run)?;
+    }
+    drop(stream);
+    peer.join()?;
+    Ok(run)
+}
+
+struct Block {
+    payload: Vec<u8>,
+    echo: Vec<u8>,
+    samples: Samples,
+    per_block: u32,
+    pause: Duration,
+    mode: Mode,
+    pinned: bool,
+}
+
+impl Block {
+    fn new(arguments: &Arguments, per_block: u32) -> Self {
+        Self {
+            payload: (0..arguments.size).map(|i| i as u8).collect(),
+            echo: Vec::with_capacity(arguments.size),
+            samples: Samples::with_capacity(per_block as usize),
+            per_block,
+            pause: Duration::from_micros(arguments.pause_us),
+            mode: arguments.mode,
+            pinned: arguments.pin,
+        }
+    }
+
+    fn limit(&mut self, arena: &Arena, index: u32, run: &mut Run) -> Result<(), Box<dyn Error>> {
+        pin(0)?;
+        self.samples.clear();
+        if self.mode == Mode::Block {
+            futex_block(arena, 1 + index * self.per_block, self.per_block, self.pause, &mut self.samples);
+        } else {
+            let (mine, theirs) = arena.pair(index);
+            line_block(mine, theirs, 1 + index * BLOCK_ROUND_TRIPS, &mut self.samples);
+        }
+        if !self.pinned {
+            super::machine::unpin()?;
+        }
+        run.limits.push(self.samples.quantile(0.5) as f64);
+        Ok(())
+    }
+
+    fn stream(&mut self, stream: &mut Stream, index: u32, run: &mut Run) -> Result<(), Box<dyn Error>> {
+        self.samples.clear();
+        let whole_record = self.payload.len() <= stream.max_record_bytes();
+        self.echo.resize(self.payload.len(), 0);
+        // The second process may still be pinning itself.
+        round_trip(stream, u32::MAX, &self.payload, &mut self.echo, whole_record)?;
+        if self.pause.is_zero() {
+            let mut before = Instant::now();
+            for i in 0..self.per_block {
+                round_trip(stream, i, &self.payload, &mut self.echo, whole_record)?;
+                let now = Instant::now();
+                self.samples.push((now - before).as_nanos() as u64);
+                before = now;
+            }
+        } else {
+            for i in 0..self.per_block {
+                busy_wait(self.pause);
+                let started = Instant::now();
+                round_trip(stream, i, &self.payload, &mut self.echo, whole_record)?;
+                self.samples.push(started.elapsed().as_nanos() as u64);
+            }
+        }
+        if self.echo != self.payload {
+            return Err(format!("block {index}: the echo differs").into());
+        }
+        run.ratios.push(self.samples.quantile(0.5) as f64 / run.limits.last().copied().unwrap_or(f64::NAN));
+        run.samples.extend(&self.samples);
+        Ok(())
+    }
+}
+
+#[inline(always)]
+fn round_trip(
+    stream: &mut Stream,
+    correlation: u32,
+    payload: &[u8],
+    echo: &mut Vec<u8>,
+    whole_record: bool,
+) -> Result<(), Box<dyn Error>> {
+    stream.send(header(correlation), payload)?;
+    if !whole_record {
+        stream.receive_into(echo)?;
+        return Ok(());
+    }
+    let message = stream.receive()?;
+    message.payload().copy_to(echo);
+    if message.header().correlation != u64::from(correlation) {
+        return Err("an echo out of order".into());
+    }
+    Ok(())
+}
+
+/// The second process.
+pub fn run_peer(arguments: &PeerArguments) -> Result<(), Box<dyn Error>> {
+    let arena = Arena::open(&arguments.arena)?;
+    pin(1)?;
+    let mut stream = Stream::builder(&arguments.socket)
+        .ring_bytes(arguments.ring)
+        .wait_strategy(arguments.mode.strategy())
+        .max_message_bytes(1 << 30)
+        .connect()?;
+    let mut buffer = vec![0; arguments.size];
+    for index in 0..arguments.blocks {
+        if !arguments.pinned {
+            pin(1)?;
+        }
+        if arguments.mode == Mode::Block {
+            futex_block_peer(&arena, 1 + index * arguments.per_block, arguments.per_block);
+        } else {
+            let (theirs, mine) = arena.pair(index);
+            line_block_peer(mine, theirs, 1 + index * BLOCK_ROUND_TRIPS);
+        }
+        if !arguments.pinned {
+            super::machine::unpin()?;
+        }
+        for _ in 0..=arguments.per_block {
+            echo(&mut stream, &mut buffer, arguments.size)?;
+        }
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn echo(stream: &mut Stream, buffer: &mut Vec<u8>, size: usize) -> Result<(), Box<dyn Error>> {
+    let header = if size <= stream.max_record_bytes() {
+        let message = stream.receive()?;
+        message.payload().copy_to(buffer);
+        message.header()
+    } else {
+        stream.receive_into(buffer)?
+    };
+    stream.send(Header::new(Kind::Response, header.message_type, header.correlation), buffer)?;
+    Ok(())
+}
