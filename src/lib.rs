@@ -1,4 +1,77 @@
-//! placeholder
+//! Blocking inter-process communication over shared memory.
+//!
+//! Two processes of one machine exchange messages through a pair of rings in sealed shared memory: no async runtime, no
+//! daemon, no background thread, and nothing left behind by a crash. A path names a server, as with a Unix socket; the
+//! socket introduces the two sides and then only watches over them. Where both sides are awake, a message costs what a
+//! cache line costs to move; where one sleeps, it costs one wake-up.
+//!
+//! # Overview
+//!
+//! - [`Listener`] binds a path and accepts; [`Stream::connect`] is the other end.
+//! - A [`Stream`] carries messages both ways: a [`Header`] ([`Kind`], message type, correlation) and a payload.
+//!   [`Stream::send`] and [`Stream::receive`] for messages of one record, [`Stream::reserve`] to write one in place,
+//!   [`Stream::batch`] for many at once, [`Stream::receive_into`] for messages of any form up to a limit,
+//!   [`Stream::write_message`] and [`Stream::read_message`] for messages without one, piece by piece.
+//! - [`Stream::split`] gives each direction to a thread of its own.
+//! - [`WaitStrategy`] says what a thread does while it waits: spin, sleep, or first one and then the other.
+//! - Every failure is an [`Error`] with a [`kind`](Error::kind); a peer that dies is seen from every wait as
+//!   [`ErrorKind::PeerDied`], one that breaks the protocol as [`ErrorKind::CorruptPeer`].
+//!
+//! # Example
+//!
+//! A receiver:
+//!
+//! ```no_run
+//! use ringwire::Listener;
+//!
+//! let mut listener = Listener::bind("/run/user/1000/engine.sock")?;
+//! let mut stream = listener.accept()?;
+//! loop {
+//!     let message = stream.receive()?; // Err(PeerClosed) at the end
+//!     println!("{}: {} bytes", message.header().correlation, message.payload().len());
+//! }
+//! # #[allow(unreachable_code)]
+//! # Ok::<(), ringwire::Error>(())
+//! ```
+//!
+//! and its sender:
+//!
+//! ```no_run
+//! use ringwire::{Header, Kind, Stream};
+//!
+//! let mut stream = Stream::connect("/run/user/1000/engine.sock")?;
+//! for number in 0..10 {
+//!     stream.send(Header::new(Kind::Event, 1, number), b"hello")?;
+//! }
+//! # Ok::<(), ringwire::Error>(())
+//! ```
+//!
+//! # What it promises
+//!
+//! - **The peer may write any byte of the shared memory at any time.** It can spoil its own data, but it causes no access
+//!   outside the memory, no panic, no wait beyond a deadline, no unbounded memory. So a received [`Payload`] is copied
+//!   out, never borrowed; in-place slices are `unsafe`.
+//! - **No wake-up is lost**, and no message is torn: the shipped ring and parking code runs under the loom model checker
+//!   (package `loom-tests`), with a weakened variant that must fail for every ordering.
+//! - **A dead peer is noticed**, without heartbeats: within about 5 ms by a thread that spins or sleeps on the ring, at
+//!   once by one that has slept for 10 ms. What it had sent is delivered first. A stopped one is not declared dead.
+//! - **Memory follows the traffic**, not the size of the rings: a quiet connection touches two pages.
+//!
+//! # Limits
+//!
+//! Linux only. A child forked without exec shares the socket: the peer's death is seen when the child ends too. A send
+//! that finds room does not notice that the peer is gone: only waits do. Waking a sleeping thread costs 5 to 50 us,
+//! whatever the library.
+//!
+//! # The rooms
+//!
+//! In reading order; each uses only those in front of it (`tests/architecture.rs`). Rooms below `transport` are public for
+//! the model checker and the benchmarks; their interfaces may change in any release.
+//!
+//! # Cargo features
+//!
+//! None by default. `cli` builds the `ringwire` command.
+
 mod error;
 pub mod sync;
 pub mod sys;
@@ -10,10 +83,11 @@ pub mod ring;
 pub mod shm;
 #[forbid(unsafe_code)]
 pub mod transport;
+
 pub use error::{Error, ErrorKind};
 pub use transport::{
-    Backpressure, Batch, Connector, Credentials, Incoming, Listener, ListenerBuilder, Message, MessageReader, MessageWriter,
-    Payload, PeerPolicy, Receiver, Sender, Slot, Stream,
+    Backpressure, Batch, Connector, Credentials, Incoming, Listener, ListenerBuilder, Message, MessageReader,
+    MessageWriter, Payload, PeerPolicy, Receiver, Sender, Slot, Stream,
 };
 pub use wait::WaitStrategy;
 pub use wire::{Header, Kind};

@@ -1,17 +1,22 @@
 //! The reading half.
 
 use core::fmt;
+use core::num::NonZeroU32;
 
 use super::{CLOSED, HEADER_BYTES, PADDING, Payload, RingError, Tuning, Violation, align8};
-use crate::sync::{Area, Heard, Kernel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, Platform, Word, weak};
+use crate::sync::{Area, Heard, Kernel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, Platform, RecordArea, Word, weak};
 use crate::wait::{
     Deadline, FUTEX_STAGE_NS, LOOK_EVERY_NS, Mark, Spin, Spinner, WaitError, WaitStrategy, Waker, park_on_lifeline,
     park_on_word,
 };
-use crate::wire::Header;
+use crate::wire::{Header, HeaderError};
 
 /// A reader sleeps on its word this many times, then goes over to the lifeline.
 const FUTEX_SLICES: u64 = FUTEX_STAGE_NS / LOOK_EVERY_NS;
+
+/// A commit word that is not 0, as [`Consumer::poll`] found it.
+#[derive(Clone, Copy, Debug)]
+pub struct Commit(NonZeroU32);
 
 /// A record that [`Consumer::peek`] found: checked, and still in the ring.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +41,9 @@ pub struct Consumer<P: Platform, K> {
     area: P::Area,
     kernel: K,
     ring_bytes: u32,
+    /// Takes a position to its offset.
+    mask: u32,
+    max_payload_bytes: u32,
     tuning: Tuning,
     /// End of what is consumed; private, the truth.
     position: u64,
@@ -61,6 +69,8 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
     pub fn new(area: P::Area, kernel: K, tuning: Tuning) -> Self {
         Self {
             ring_bytes: area.size(),
+            mask: area.size() - 1,
+            max_payload_bytes: tuning.max_payload_bytes(),
             area,
             kernel,
             tuning,
@@ -83,47 +93,61 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
         &self.kernel
     }
 
+    /// Looks whether there is something at the read position: what it is, [`Consumer::check`] says.
+    #[inline(always)]
+    #[must_use]
+    pub fn poll(&self) -> Option<Commit> {
+        // ORDER commit: Acquire, so that what was written before the commit word is there (control:
+        // commit_loaded_relaxed). The other end is in Producer::publish.
+        let word = self.area.word(self.position as u32).load(P::order(weak::COMMIT_LOAD, Acquire));
+        NonZeroU32::new(word).map(Commit)
+    }
+
     /// The next record, if there is one. It stays until [`Consumer::release`].
     ///
     /// # Errors
     /// [`RingError::Closed`] once everything before the end has been read, [`RingError::Corrupt`].
-    #[inline]
+    #[inline(always)]
     pub fn peek(&mut self) -> Result<Option<Record>, RingError> {
-        let commit = self.load_commit();
-        if commit == 0 {
-            return Ok(None);
+        match self.poll() {
+            None => Ok(None),
+            Some(commit) => self.check(commit),
         }
-        self.check(commit)
     }
 
+    /// Checks what [`Consumer::poll`] has just found, and takes the header apart. `None` behind padding that nothing
+    /// follows yet.
+    ///
+    /// # Errors
+    /// As [`Consumer::peek`].
     #[inline(always)]
-    fn load_commit(&self) -> u32 {
-        // ORDER commit: Acquire, so that what was written before the commit word is there (control:
-        // commit_loaded_relaxed). The other end is in Producer::publish.
-        self.area.word(self.offset()).load(P::order(weak::COMMIT_LOAD, Acquire))
-    }
-
-    #[inline(always)]
-    fn check(&mut self, commit: u32) -> Result<Option<Record>, RingError> {
+    pub fn check(&mut self, commit: Commit) -> Result<Option<Record>, RingError> {
+        let commit = commit.0.get();
         let offset = self.offset();
-        let limit = self.tuning.max_record_bytes.min(self.ring_bytes - offset);
-        if !(HEADER_BYTES..=limit).contains(&commit) {
-            return self.check_special(commit, limit);
+        // Shorter than a header wraps to more than any limit.
+        let payload_bytes = commit.wrapping_sub(HEADER_BYTES);
+        if payload_bytes > self.max_payload_bytes || commit > self.ring_bytes - offset {
+            return self.check_special(commit);
         }
-        let (tag, correlation) = self.area.header(offset);
-        let header = Header::parse(tag, correlation).map_err(Violation::from)?;
-        Ok(Some(Record { header, offset, payload_bytes: commit - HEADER_BYTES }))
+        // SAFETY: positions are multiples of 8, and the record of at least a header ends inside the area.
+        let (tag, correlation) = unsafe { self.area.record_header(offset) };
+        match Header::parse(tag, correlation) {
+            Ok(header) => Ok(Some(Record { header, offset, payload_bytes })),
+            Err(error) => Err(bad_header(error)),
+        }
     }
 
     /// Padding, the end, or nonsense. After padding comes a record at offset 0 or nothing yet: never padding again, so
     /// this looks twice at the most.
     #[cold]
-    fn check_special(&mut self, commit: u32, limit: u32) -> Result<Option<Record>, RingError> {
+    #[inline(never)]
+    fn check_special(&mut self, commit: u32) -> Result<Option<Record>, RingError> {
         let (offset, ring_bytes) = (self.offset(), self.ring_bytes);
         if commit == CLOSED {
             return Err(RingError::Closed);
         }
         if commit & PADDING == 0 {
+            let limit = self.tuning.max_record_bytes.min(ring_bytes - offset);
             return Err(Violation::RecordLength { found: commit, offset, limit }.into());
         }
         let found = commit & !PADDING;
@@ -131,10 +155,12 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
             return Err(Violation::Padding { found, offset, ring_bytes }.into());
         }
         self.advance(found);
-        match self.load_commit() {
-            0 => Ok(None),
-            PADDING.. => Err(Violation::Padding { found: 0, offset: 0, ring_bytes }.into()),
-            commit => self.check(commit),
+        match self.poll() {
+            None => Ok(None),
+            Some(commit) if commit.0.get() & PADDING != 0 => {
+                Err(Violation::Padding { found: commit.0.get() & !PADDING, offset: 0, ring_bytes }.into())
+            }
+            Some(commit) => self.check(commit),
         }
     }
 
@@ -146,7 +172,7 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
     }
 
     /// Lets go of the record that [`Consumer::peek`] found last.
-    #[inline]
+    #[inline(always)]
     pub fn release(&mut self, record: Record) {
         self.advance(align8(HEADER_BYTES + record.payload_bytes));
     }
@@ -154,7 +180,7 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
     #[inline(always)]
     fn offset(&self) -> u32 {
         // The truncation is the masking.
-        (self.position as u32) & (self.ring_bytes - 1)
+        (self.position as u32) & self.mask
     }
 
     #[inline(always)]
@@ -216,7 +242,7 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
             if spinner.strategy() != WaitStrategy::ParkAtOnce {
                 self.publish_consumed();
             }
-            let word = self.area.word(self.offset());
+            let word = self.area.word(self.position as u32);
             match spinner.spin(|| word.load(Relaxed) != 0) {
                 Spin::Ready => return Ok(()),
                 Spin::Park => return self.park(spinner, deadline, before_idling),
@@ -249,7 +275,7 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
         loop {
             let heard = self.park_on_lifeline(deadline);
             // Behind a hang-up too: the peer may have committed between our last look and its death.
-            let look = heard != Heard::HungUp || !P::breaks(weak::NO_LOOK_AFTER_DEATH);
+            let look = heard != Heard::HungUp || !P::breaks(weak::NO_LOOK_AFTER_HANG_UP);
             if look && self.is_readable() {
                 return Ok(());
             }
@@ -263,7 +289,7 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
     }
 
     fn is_readable(&self) -> bool {
-        self.area.word(self.offset()).load(Relaxed) != 0
+        self.area.word(self.position as u32).load(Relaxed) != 0
     }
 
     /// Whether there is something to read; otherwise whether to go on waiting for it.
@@ -284,7 +310,7 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
         let position = self.position as u32;
         self.generation = self.generation.wrapping_add(8);
         let mark = Mark::on_word(if P::breaks(weak::GENERATION) { self.generation } else { position });
-        let word = area.word(position & (self.ring_bytes - 1));
+        let word = area.word(position);
         park_on_word::<P, K>(
             kernel,
             area.reader_parked(),
@@ -305,7 +331,7 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
         let fresh = self.store_head_before_park();
         let (area, kernel, waker, head) = (&self.area, &self.kernel, &mut self.waker, self.head);
         let position = self.position as u32;
-        let word = area.word(position & (self.ring_bytes - 1));
+        let word = area.word(position);
         let mark = Mark::on_lifeline(position);
         park_on_lifeline::<P, K>(kernel, area.reader_parked(), mark, word, deadline.as_ns(), || {
             if fresh {
@@ -335,6 +361,11 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
             self.kernel.wake(self.area.head());
         }
     }
+}
+
+#[cold]
+fn bad_header(error: HeaderError) -> RingError {
+    Violation::from(error).into()
 }
 
 /// Wakes the writer if it waits for no more than `head`. After the fence behind the store of `head`.

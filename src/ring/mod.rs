@@ -25,7 +25,7 @@ mod producer;
 mod room;
 mod slot;
 
-pub use consumer::{Consumer, Record};
+pub use consumer::{Commit, Consumer, Record};
 pub use payload::Payload;
 pub use producer::Producer;
 pub use slot::Slot;
@@ -90,20 +90,27 @@ pub enum RingError {
     #[error("closed")]
     Closed,
     /// The payload does not fit a record.
-    #[error("payload of {bytes} bytes, a record of this ring takes {limit}")]
+    #[error("payload too large: a record of this ring takes {limit} bytes")]
     TooLarge {
-        /// Bytes of the payload.
-        bytes: usize,
         /// The longest that fits.
         limit: u32,
     },
     /// A wait ended without a result.
     #[error(transparent)]
     Wait(#[from] WaitError),
-    /// The peer broke the protocol.
+    /// The peer broke the protocol. Boxed, so that a result of the hot path stays in registers.
     #[error(transparent)]
-    Corrupt(#[from] Violation),
+    Corrupt(Box<Violation>),
 }
+
+impl From<Violation> for RingError {
+    #[cold]
+    fn from(violation: Violation) -> Self {
+        Self::Corrupt(Box::new(violation))
+    }
+}
+
+const _: () = assert!(size_of::<Result<(), RingError>>() <= 16);
 
 /// A value in shared memory that no correct peer writes.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::io;
 
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::sync::{Area, NativeArea};
+use crate::sync::{NativeArea, RecordArea};
 
 /// The payload of a received record, still in the ring (or, if it had to be set aside, in private memory).
 ///
@@ -18,6 +18,7 @@ pub struct Payload<'a, A> {
 }
 
 enum Source<'a, A> {
+    /// `offset` is 8-aligned, and the payload's bytes from there lie inside the area.
     Ring { area: &'a A, offset: u32 },
     Private(&'a [u8]),
 }
@@ -28,8 +29,12 @@ impl<A> fmt::Debug for Payload<'_, A> {
     }
 }
 
-impl<'a, A: Area> Payload<'a, A> {
+impl<'a, A: RecordArea> Payload<'a, A> {
+    /// # Panics
+    /// If the range leaves the area: the record is another ring's.
+    #[inline(always)]
     pub(super) fn in_ring(area: &'a A, offset: u32, bytes: u32) -> Self {
+        assert!(u64::from(offset) + u64::from(bytes) <= u64::from(area.size()), "a record of another ring");
         Self { source: Source::Ring { area, offset }, bytes, read: 0 }
     }
 
@@ -52,10 +57,15 @@ impl<'a, A: Area> Payload<'a, A> {
     }
 
     /// Copies the first bytes into `target`, as many as both have, and says how many.
-    #[inline]
+    #[inline(always)]
     pub fn copy_to(&self, target: &mut [u8]) -> usize {
         let count = target.len().min(self.len());
-        self.copy_out(0, &mut target[..count]);
+        let target = &mut target[..count];
+        match self.source {
+            // SAFETY: what in_ring() checked, and no more than all of it.
+            Source::Ring { area, offset } => unsafe { area.copy_record_out(offset, target) },
+            Source::Private(bytes) => target.copy_from_slice(&bytes[..count]),
+        }
         count
     }
 
@@ -72,7 +82,7 @@ impl<'a, A: Area> Payload<'a, A> {
     pub fn append_to(&self, target: &mut Vec<u8>) {
         let start = target.len();
         target.resize(start + self.len(), 0);
-        self.copy_out(0, &mut target[start..]);
+        self.copy_to(&mut target[start..]);
     }
 
     /// All bytes in a new vector.
@@ -151,7 +161,7 @@ impl Payload<'_, NativeArea> {
     }
 }
 
-impl<A: Area> io::Read for Payload<'_, A> {
+impl<A: RecordArea> io::Read for Payload<'_, A> {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
         let count = target.len().min((self.bytes - self.read) as usize);
         self.copy_out(self.read, &mut target[..count]);

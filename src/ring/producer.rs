@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::{CLOSED, HEADER_BYTES, PADDING, RingError, Slot, TRAILING_BYTES, Tuning, Violation, align8};
-use crate::sync::{Area, Kernel, Ordering::Relaxed, Ordering::Release, Platform, Word, weak};
+use crate::sync::{Area, Kernel, Ordering::Relaxed, Ordering::Release, Platform, RecordArea, Word, weak};
 use crate::wait::{Mark, Waker};
 use crate::wire::Header;
 
@@ -21,6 +21,8 @@ pub struct Producer<P: Platform, K> {
     pub(super) area: P::Area,
     pub(super) kernel: K,
     pub(super) ring_bytes: u32,
+    /// Takes a position to its offset.
+    mask: u32,
     pub(super) tuning: Tuning,
     /// End of what is written; private, the truth.
     pub(super) tail: u64,
@@ -30,13 +32,18 @@ pub struct Producer<P: Platform, K> {
     /// The reader's position when it was last looked at.
     pub(super) head_seen: u64,
     /// Where `tail` next looks for a drained ring.
-    pub(super) boundary: u64,
+    boundary: u64,
+    /// Records that end up to here need no look at anything: there is room, no end of the area and no boundary is in
+    /// between, and they are not too long.
+    free_until: u64,
     /// Bytes that the last claim lacked room for.
     pub(super) wanted: u32,
     /// The end of the memory written since the last trim, as an offset.
     pub(super) high_water: u32,
     pub(super) trimmed_ns: u64,
+    /// Nothing more is sent: this side closed, or the peer broke the protocol.
     closed: bool,
+    violation: Option<Violation>,
     waker: Waker,
     /// Only for the control that wakes "the record just committed".
     last_commit: u64,
@@ -58,6 +65,7 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
     pub fn new(area: P::Area, kernel: K, tuning: Tuning) -> Self {
         Self {
             ring_bytes: area.size(),
+            mask: area.size() - 1,
             area,
             kernel,
             tuning,
@@ -66,10 +74,13 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
             pending: None,
             head_seen: tuning.start,
             boundary: next_boundary(tuning.start, tuning.restart_bytes),
+            // The first record looks.
+            free_until: 0,
             wanted: 0,
             high_water: 0,
             trimmed_ns: 0,
             closed: false,
+            violation: None,
             waker: Waker::default(),
             last_commit: tuning.start,
         }
@@ -104,10 +115,11 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
     ///
     /// # Errors
     /// [`RingError::Full`] without room, [`RingError::TooLarge`], [`RingError::Closed`], [`RingError::Corrupt`].
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, header: &Header, payload: &[u8]) -> Result<(), RingError> {
-        self.append(header, payload)?;
-        self.flush();
+        self.claim_checked(payload.len())?;
+        self.write(header, payload);
+        self.publish_record(payload.len() as u32);
         Ok(())
     }
 
@@ -115,18 +127,22 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
     ///
     /// # Errors
     /// As [`Producer::push`]. [`RingError::Full`] has published what was pending.
-    #[inline]
+    #[inline(always)]
     pub fn append(&mut self, header: &Header, payload: &[u8]) -> Result<(), RingError> {
-        self.claim(payload.len())?;
-        let at = self.offset(self.tail);
-        self.area.put_header(at, header.tag(), header.correlation);
-        self.area.copy_in(at + HEADER_BYTES, payload);
+        self.claim_checked(payload.len())?;
+        self.write(header, payload);
         self.put_record(payload.len() as u32);
         Ok(())
     }
 
+    #[inline(always)]
+    fn write(&mut self, header: &Header, payload: &[u8]) {
+        // SAFETY: positions are multiples of 8, and claim_checked() has said that the record ends before the lap does.
+        unsafe { self.area.put_record(self.offset(self.tail), header.tag(), header.correlation, payload) };
+    }
+
     /// Publishes what is pending and wakes the reader if it sleeps.
-    #[inline]
+    #[inline(always)]
     pub fn flush(&mut self) {
         self.publish();
         self.announce(self.published);
@@ -136,7 +152,7 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
     ///
     /// # Errors
     /// As [`Producer::push`].
-    #[inline]
+    #[inline(always)]
     pub fn reserve(&mut self, header: Header, payload_bytes: usize) -> Result<Slot<'_, P, K>, RingError> {
         self.claim(payload_bytes)?;
         Ok(Slot::new(self, header, payload_bytes as u32))
@@ -148,10 +164,11 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
             return;
         }
         self.closed = true;
+        self.free_until = 0;
         self.publish();
         // Relaxed: who reads it reads nothing that was written before it, but by the commit words on the way here. (No
         // model fails with it; the wake-up below has the fence.)
-        self.area.word(self.offset(self.tail)).store(CLOSED, Relaxed);
+        self.area.word(self.tail as u32).store(CLOSED, Relaxed);
         if !P::breaks(weak::CLOSE_NO_LOOK) {
             self.announce(self.tail + 8);
         }
@@ -160,13 +177,11 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
     #[inline(always)]
     pub(super) fn offset(&self, position: u64) -> u32 {
         // The truncation is the masking.
-        (position as u32) & (self.ring_bytes - 1)
+        (position as u32) & self.mask
     }
 
-    #[inline(always)]
     pub(super) fn has_room(&self, bytes: u32) -> bool {
-        let reserve = if P::breaks(weak::NO_RESERVE) { 0 } else { TRAILING_BYTES };
-        u64::from(self.ring_bytes) - (self.tail - self.head_seen) >= u64::from(bytes + reserve)
+        self.tail + u64::from(bytes) <= self.end_of_room()
     }
 
     /// Sees to it that a record of `payload_bytes` fits at `tail`, with padding in front of it if need be: until the next
@@ -177,30 +192,56 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
     #[inline]
     pub fn claim(&mut self, payload_bytes: usize) -> Result<(), RingError> {
         if payload_bytes > self.max_payload_bytes() as usize {
-            return Err(self.too_large(payload_bytes));
+            return Err(RingError::TooLarge { limit: self.max_payload_bytes() });
         }
-        let step = align8(HEADER_BYTES + payload_bytes as u32);
-        if self.tail >= self.boundary {
-            self.cross_boundary(step)?;
-        }
-        if step <= self.ring_bytes - self.offset(self.tail) && self.has_room(step) && !self.closed {
-            return Ok(());
-        }
-        self.claim_slowly(step)
+        self.claim_checked(payload_bytes)
+    }
+
+    /// As [`Producer::claim`], for a length that some object has: the sum below cannot overflow. What is too long ends
+    /// behind `free_until`.
+    #[inline(always)]
+    fn claim_checked(&mut self, payload_bytes: usize) -> Result<(), RingError> {
+        let end = self.tail + ((payload_bytes as u64 + u64::from(HEADER_BYTES + 7)) & !7);
+        if end <= self.free_until { Ok(()) } else { self.claim_slowly(payload_bytes) }
     }
 
     #[cold]
-    fn too_large(&self, bytes: usize) -> RingError {
-        RingError::TooLarge { bytes, limit: self.max_payload_bytes() }
+    #[inline(never)]
+    fn claim_slowly(&mut self, payload_bytes: usize) -> Result<(), RingError> {
+        if payload_bytes > self.max_payload_bytes() as usize {
+            return Err(RingError::TooLarge { limit: self.max_payload_bytes() });
+        }
+        if self.closed {
+            return Err(self.violation.clone().map_or(RingError::Closed, RingError::from));
+        }
+        let step = align8(HEADER_BYTES + payload_bytes as u32);
+        if self.tail + u64::from(step) > self.boundary {
+            self.cross_boundary(step)?;
+        }
+        let left = self.ring_bytes - self.offset(self.tail);
+        if step > left {
+            self.make_room(if P::breaks(weak::PAD_AND_RECORD_ROOM) { left + step } else { left })?;
+            self.pad(left);
+            self.high_water = self.ring_bytes;
+        }
+        self.make_room(step)?;
+        self.boundary = next_boundary(self.tail + u64::from(step - 1), self.tuning.restart_bytes);
+        let longest = self.tail + u64::from(self.tuning.max_record_bytes);
+        self.free_until = self.boundary.min(self.end_of_room()).min(self.end_of_lap()).min(longest);
+        Ok(())
+    }
+
+    fn end_of_room(&self) -> u64 {
+        let reserve = if P::breaks(weak::NO_RESERVE) { 0 } else { TRAILING_BYTES };
+        self.head_seen + u64::from(self.ring_bytes - reserve)
+    }
+
+    fn end_of_lap(&self) -> u64 {
+        self.tail - u64::from(self.offset(self.tail)) + u64::from(self.ring_bytes)
     }
 
     /// Starts again at offset 0 if the ring is drained, so that a quiet connection keeps to the first bytes of its area.
-    #[inline(never)]
     fn cross_boundary(&mut self, step: u32) -> Result<(), RingError> {
-        // Or padding would take the place of the word that says so.
-        if self.closed {
-            return Err(RingError::Closed);
-        }
         self.load_head()?;
         let offset = self.offset(self.tail);
         if self.head_seen == self.tail {
@@ -209,22 +250,7 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
                 self.pad(self.ring_bytes - offset);
             }
         }
-        self.boundary = next_boundary(self.tail, self.tuning.restart_bytes);
         Ok(())
-    }
-
-    #[cold]
-    fn claim_slowly(&mut self, step: u32) -> Result<(), RingError> {
-        if self.closed {
-            return Err(RingError::Closed);
-        }
-        let left = self.ring_bytes - self.offset(self.tail);
-        if step > left {
-            self.make_room(if P::breaks(weak::PAD_AND_RECORD_ROOM) { left + step } else { left })?;
-            self.pad(left);
-            self.high_water = self.ring_bytes;
-        }
-        self.make_room(step)
     }
 
     /// Looks at the reader's position. Without room: publishes and announces everything that is pending, padding too,
@@ -264,9 +290,13 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
         Ok(())
     }
 
+    /// Final: whatever `head` says later, nothing more is sent.
     #[cold]
-    fn head_violation(&self, found: u32) -> RingError {
-        Violation::Head { found, least: self.head_seen as u32, most: self.published as u32 }.into()
+    fn head_violation(&mut self, found: u32) -> RingError {
+        self.closed = true;
+        self.free_until = 0;
+        let violation = Violation::Head { found, least: self.head_seen as u32, most: self.published as u32 };
+        self.violation.get_or_insert(violation).clone().into()
     }
 
     fn pad(&mut self, bytes: u32) {
@@ -284,13 +314,35 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
         self.put(length, align8(length));
     }
 
+    /// Ends the record at `tail`, publishes it with all that is pending, and wakes the reader if it sleeps.
+    #[inline(always)]
+    pub(super) fn publish_record(&mut self, payload_bytes: u32) {
+        // A batch, or padding, is pending: or a control breaks the order of what follows.
+        if self.pending.is_some() || P::breaks(weak::ZERO_LATE | weak::FIRST_FIRST | weak::GENERATION) {
+            self.put_record(payload_bytes);
+            return self.flush();
+        }
+        let length = HEADER_BYTES + payload_bytes;
+        let position = self.tail;
+        self.tail = position + u64::from(align8(length));
+        self.published = self.tail;
+        if !P::breaks(weak::NO_ZERO) {
+            self.area.word(self.tail as u32).store(0, Relaxed);
+        }
+        // ORDER commit: Release, as in publish() (control: commit_stored_relaxed).
+        self.area.word(position as u32).store(length, P::order(weak::COMMIT_STORE, Release));
+        // The next record's lines but for its first, which the reader polls: while the peer is busy with this one.
+        self.area.expect_write((self.tail as u32).wrapping_add(64), align8(length).min(1024));
+        self.announce(self.published);
+    }
+
     /// Zeroes the next commit word, then notes this one; of a batch the first is stored last.
     #[inline(always)]
     fn put(&mut self, commit: u32, step: u32) {
         let (position, next) = (self.tail, self.tail + u64::from(step));
         let late = P::breaks(weak::ZERO_LATE);
         if !P::breaks(weak::NO_ZERO) && !late {
-            self.area.word(self.offset(next)).store(0, Relaxed);
+            self.area.word(next as u32).store(0, Relaxed);
         }
         self.tail = next;
         if P::breaks(weak::GENERATION) {
@@ -299,15 +351,15 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
         if self.pending.is_none() {
             self.pending = Some(Pending { position, commit });
             if P::breaks(weak::FIRST_FIRST) {
-                self.area.word(self.offset(position)).store(commit, Release);
+                self.area.word(position as u32).store(commit, Release);
             }
         } else {
             // Relaxed: the reader comes here only through the first word of the batch, which is stored with Release.
-            self.area.word(self.offset(position)).store(commit, Relaxed);
+            self.area.word(position as u32).store(commit, Relaxed);
         }
         if late {
             self.publish();
-            self.area.word(self.offset(next)).store(0, Relaxed);
+            self.area.word(next as u32).store(0, Relaxed);
         }
     }
 
@@ -318,7 +370,7 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
             // there for who sees it (control: commit_stored_relaxed). The other end is in Consumer::peek.
             let order = P::order(weak::COMMIT_STORE, Release);
             if !P::breaks(weak::FIRST_FIRST) {
-                self.area.word(self.offset(first.position)).store(first.commit, order);
+                self.area.word(first.position as u32).store(first.commit, order);
             }
             self.published = self.tail;
         }
@@ -342,7 +394,7 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
             self.kernel.ring_bell();
         } else {
             let position = if P::breaks(weak::GENERATION) { self.last_commit as u32 } else { mark.position() };
-            self.kernel.wake(self.area.word(position & (self.ring_bytes - 1)));
+            self.kernel.wake(self.area.word(position));
         }
     }
 }

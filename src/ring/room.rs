@@ -54,7 +54,7 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
         }
         if self.kernel.peer_is_gone() {
             // It may have released, or said goodbye, between the two looks.
-            let look = !P::breaks(weak::NO_LOOK_AFTER_DEATH);
+            let look = !P::breaks(weak::NO_LOOK_FOR_ROOM_AFTER_DEATH);
             return if look && enough(self.area.head().load(Relaxed)) { Ok(()) } else { Err(WaitError::PeerDied.into()) };
         }
         if deadline.has_passed() {

@@ -74,17 +74,14 @@ impl<'a, P: Platform, K: Kernel<P::Word>> Slot<'a, P, K> {
     /// Sends what was written, and wakes the reader if it sleeps.
     #[inline]
     pub fn commit(self) {
-        let producer = self.append();
-        producer.flush();
+        self.put_header();
+        self.producer.publish_record(self.written);
     }
 
-    /// Ends the record without publishing it: [`Producer::flush`] does that.
-    #[inline]
-    pub(crate) fn append(self) -> &'a mut Producer<P, K> {
+    #[inline(always)]
+    fn put_header(&self) {
         let at = self.producer.offset(self.producer.tail);
         self.producer.area.put_header(at, self.header.tag(), self.header.correlation);
-        self.producer.put_record(self.written);
-        self.producer
     }
 
     #[inline(always)]

@@ -14,4 +14,4 @@ pub use copy::COPY_BY_STRING_BYTES;
 pub use counter::Counter;
 pub use native::{Native, NativeArea, NativeWord};
 pub use permits::{Permit, Permits};
-pub use port::{Area, Heard, Kernel, Ordering, Platform, Word, weak};
+pub use port::{Area, Heard, Kernel, Ordering, Platform, RecordArea, Word, weak};

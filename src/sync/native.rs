@@ -8,7 +8,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use super::copy;
-use super::port::{Area, Ordering, Platform, Word};
+use super::port::{Area, Ordering, Platform, RecordArea, Word};
 
 /// A 32-bit word in shared memory.
 #[derive(Debug)]
@@ -42,6 +42,8 @@ impl Word for NativeWord {
 pub struct NativeArea {
     base: NonNull<u8>,
     size: u32,
+    /// Takes any offset to the start of a granule inside the area.
+    word_mask: u32,
     head: NonNull<NativeWord>,
     reader_parked: NonNull<NativeWord>,
     writer_parked: NonNull<NativeWord>,
@@ -70,7 +72,7 @@ impl NativeArea {
     ) -> Self {
         assert!(size.is_power_of_two() && size >= 8, "area of {size} bytes is not a power of two");
         assert!(base.as_ptr().addr().is_multiple_of(8), "area is not 8-aligned");
-        Self { base, size, head, reader_parked, writer_parked, _mapping: mapping }
+        Self { base, size, word_mask: (size - 1) & !7, head, reader_parked, writer_parked, _mapping: mapping }
     }
 
     /// The address of `offset`, which must be below the area's size.
@@ -86,9 +88,19 @@ impl NativeArea {
 
     #[inline(always)]
     fn check(&self, offset: u32, bytes: usize) {
-        let room = self.size.checked_sub(offset);
-        assert!(room.is_some_and(|room| bytes <= room as usize), "range leaves the ring's area");
+        // No overflow: an offset has 32 bits, and no object is larger than half the address space.
+        if offset as usize + bytes > self.size as usize {
+            leaves_area(offset, bytes, self.size);
+        }
     }
+}
+
+/// Only a mistake in this crate gets here: lengths that a peer wrote are checked before.
+#[cold]
+#[inline(never)]
+#[allow(clippy::panic, reason = "an access outside the area must not happen, whatever went wrong before")]
+fn leaves_area(offset: u32, bytes: usize, size: u32) -> ! {
+    panic!("{bytes} bytes at offset {offset} leave a ring's area of {size} bytes");
 }
 
 impl fmt::Debug for NativeArea {
@@ -113,7 +125,7 @@ impl Area for NativeArea {
 
     #[inline(always)]
     fn word(&self, offset: u32) -> &NativeWord {
-        let at = offset & (self.size - 1) & !7;
+        let at = offset & self.word_mask;
         // SAFETY: the mask keeps `at` inside the area (new() demands a power of two).
         let word = unsafe { self.base.add(at as usize) }.cast::<NativeWord>();
         // SAFETY: 8-aligned by the mask and new()'s check of the base, valid while `self` holds the mapping, and only
@@ -196,6 +208,54 @@ impl Area for NativeArea {
             // SAFETY: aligned by the assertion and new()'s check of the base.
             take(unsafe { copy::load_u64(source) });
         }
+    }
+}
+
+impl RecordArea for NativeArea {
+    #[inline(always)]
+    unsafe fn put_record(&self, offset: u32, tag: u32, correlation: u64, payload: &[u8]) {
+        debug_assert!(offset.is_multiple_of(8) && offset as usize + 16 + payload.len() <= self.size as usize);
+        // SAFETY: the caller's contract keeps the record inside the area.
+        let record = unsafe { self.base.as_ptr().add(offset as usize) };
+        // SAFETY: as above; 4-aligned, since the record is 8-aligned.
+        unsafe { copy::store_u32(record.add(4), tag) };
+        // SAFETY: as above; 8-aligned.
+        unsafe { copy::store_u64(record.add(8), correlation) };
+        // SAFETY: as above; 8-aligned.
+        unsafe { copy::store_aligned(record.add(16), payload) };
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn expect_write(&self, offset: u32, bytes: u32) {
+        let mut at = 0;
+        while at < bytes {
+            let line = self.word(offset + at).as_ptr();
+            // SAFETY: a hint; it accesses no memory as far as the program can tell.
+            unsafe { core::arch::asm!("prefetchw [{line}]", line = in(reg) line, options(nostack, preserves_flags)) };
+            at += 64;
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn record_header(&self, offset: u32) -> (u32, u64) {
+        debug_assert!(offset.is_multiple_of(8) && offset as usize + 16 <= self.size as usize);
+        // SAFETY: the caller's contract keeps the header inside the area.
+        let record = unsafe { self.base.as_ptr().add(offset as usize) };
+        // SAFETY: as above; 4-aligned, since the record is 8-aligned.
+        let tag = unsafe { copy::load_u32(record.add(4)) };
+        // SAFETY: as above; 8-aligned.
+        let correlation = unsafe { copy::load_u64(record.add(8)) };
+        (tag, correlation)
+    }
+
+    #[inline(always)]
+    unsafe fn copy_record_out(&self, offset: u32, target: &mut [u8]) {
+        debug_assert!(offset.is_multiple_of(8) && offset as usize + target.len() <= self.size as usize);
+        // SAFETY: the caller's contract keeps the range inside the area.
+        let source = unsafe { self.base.as_ptr().add(offset as usize) };
+        // SAFETY: as above; 8-aligned.
+        unsafe { copy::load_aligned(source, target) };
     }
 }
 

@@ -18,7 +18,7 @@ pub trait Area {
     /// The type of its words.
     type Word: Word;
 
-    /// Size of the data area in bytes, a power of two.
+    /// Size of the data area in bytes, a power of two. Never changes.
     fn size(&self) -> u32;
     /// The word at `offset`, taken modulo the area's size and rounded down to 8.
     fn word(&self, offset: u32) -> &Self::Word;
@@ -55,6 +55,44 @@ pub trait Area {
     fn take_words(&self, offset: u32, count: u32, take: impl FnMut(u64));
 }
 
+/// The steps of the hot path, for ranges that the ring has checked against its own private positions: by default the
+/// checked ones.
+pub trait RecordArea: Area {
+    /// Header and payload of the record at `offset` in one step.
+    ///
+    /// # Safety
+    /// `offset` is 8-aligned, and the record (16 bytes and the payload) lies inside the area.
+    #[inline(always)]
+    unsafe fn put_record(&self, offset: u32, tag: u32, correlation: u64, payload: &[u8]) {
+        self.put_header(offset, tag, correlation);
+        self.copy_in(offset + 16, payload);
+    }
+
+    /// Asks for the lines that hold the `bytes` from `offset` on, to be written soon. An economy: may do nothing.
+    #[inline(always)]
+    fn expect_write(&self, offset: u32, bytes: u32) {
+        let _ = (offset, bytes);
+    }
+
+    /// As [`Area::header`].
+    ///
+    /// # Safety
+    /// `offset` is 8-aligned, and 16 bytes from there lie inside the area.
+    #[inline(always)]
+    unsafe fn record_header(&self, offset: u32) -> (u32, u64) {
+        self.header(offset)
+    }
+
+    /// As [`Area::copy_out`].
+    ///
+    /// # Safety
+    /// `offset` is 8-aligned, and `target.len()` bytes from there lie inside the area.
+    #[inline(always)]
+    unsafe fn copy_record_out(&self, offset: u32, target: &mut [u8]) {
+        self.copy_out(offset, target);
+    }
+}
+
 /// What a sleeper on the lifeline was woken by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {
@@ -87,7 +125,7 @@ pub trait Platform: 'static {
     /// Its words.
     type Word: Word;
     /// Its memory.
-    type Area: Area<Word = Self::Word>;
+    type Area: RecordArea<Word = Self::Word>;
     /// The negative controls that this platform asks for: bits of [`weak`]. 0 in every shipped platform, so that the
     /// branches on it are compiled away.
     const WEAK: u64 = 0;
@@ -172,7 +210,11 @@ pub mod weak {
         READER_CLOSE_NO_LOOK = 21;
         /// The first commit word of a batch is stored first.
         FIRST_FIRST = 22;
-        /// Who hears that the peer is gone does not look once more at what it left.
+        /// A reader that finds the peer gone does not look once more for what it left.
         NO_LOOK_AFTER_DEATH = 23;
+        /// A reader that hears the peer hang up does not look once more for what it left.
+        NO_LOOK_AFTER_HANG_UP = 24;
+        /// A writer that finds the peer gone does not look once more for room.
+        NO_LOOK_FOR_ROOM_AFTER_DEATH = 25;
     }
 }

@@ -7,6 +7,7 @@ use super::options::Backpressure;
 use super::receiver::{Found, Receiver};
 use super::sender::Sender;
 use crate::error::{Error, ErrorKind};
+use crate::wait::Deadline;
 use crate::wire::{Flags, Header};
 
 /// A received message of one record. Its room in the ring is given back when it is dropped.
@@ -75,7 +76,7 @@ impl<'a> MessageReader<'a> {
     /// [`ErrorKind::Abandoned`] if the sender gave the message up; else as [`Receiver::receive`].
     pub fn next_piece(&mut self) -> Result<Option<Payload<'_>>, Error> {
         let fresh = matches!(self.current, Some((_, 0)));
-        if !fresh && !self.advance()? {
+        if !fresh && !self.advance(&mut None)? {
             return Ok(None);
         }
         Ok(self.current.as_mut().map(|(found, read)| {
@@ -85,12 +86,12 @@ impl<'a> MessageReader<'a> {
     }
 
     /// Goes on to the next record; says whether there is one.
-    fn advance(&mut self) -> Result<bool, Error> {
+    fn advance(&mut self, deadline: &mut Option<Deadline>) -> Result<bool, Error> {
         self.leave_current();
         if !self.more {
             return Ok(false);
         }
-        let found = self.receiver.next_fragment(self.header, || ())?;
+        let found = self.receiver.next_fragment(self.header, deadline, || ())?;
         if found.header.flags().contains(Flags::ABANDONED) {
             self.more = false;
             self.receiver.release(found);
@@ -113,15 +114,20 @@ impl io::Read for MessageReader<'_> {
         if target.is_empty() {
             return Ok(0);
         }
+        let mut deadline = None;
         loop {
             if let Some((found, read)) = &mut self.current {
-                let count = self.receiver.payload(found).copy_from(*read, target);
+                let payload = self.receiver.payload(found);
+                let (count, is_empty) = (payload.copy_from(*read, target), payload.is_empty());
                 if count > 0 {
                     *read += count;
                     return Ok(count);
                 }
+                if is_empty {
+                    self.receiver.check_time(&mut deadline)?;
+                }
             }
-            if !self.advance()? {
+            if !self.advance(&mut deadline)? {
                 return Ok(0);
             }
         }

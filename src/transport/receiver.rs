@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind};
 use crate::ring::{Consumer, Record, RingError, Tuning, Violation};
 use crate::shm::Direction;
 use crate::sync::Native;
-use crate::wait::{Deadline, Spinner, WaitStrategy};
+use crate::wait::{Deadline, Spinner, WaitError, WaitStrategy};
 use crate::wire::{Flags, Header};
 
 /// A record that is there to be taken.
@@ -33,6 +33,7 @@ pub struct Receiver {
     spinner: Spinner,
     timeout: Option<Duration>,
     max_message_bytes: usize,
+    ring_bytes: u32,
     stash: Stash,
     /// The message that a receive into a buffer was in the middle of when its time was up.
     partial: Option<Header>,
@@ -44,12 +45,13 @@ pub struct Receiver {
 impl Receiver {
     pub(super) fn new(connection: Arc<Connection>, direction: Direction, options: &Options) -> Self {
         let area = connection.segment().area(direction);
-        let tuning = Tuning::for_ring(connection.segment().layout().ring_bytes(direction));
+        let ring_bytes = connection.segment().layout().ring_bytes(direction);
         Self {
-            consumer: Consumer::new(area, RingKernel::new(connection, direction), tuning),
+            consumer: Consumer::new(area, RingKernel::new(connection, direction), Tuning::for_ring(ring_bytes)),
             spinner: Spinner::new(options.strategy),
             timeout: None,
             max_message_bytes: options.max_message_bytes,
+            ring_bytes,
             stash: Stash::new(options.max_message_bytes.saturating_add(1 << 16)),
             partial: None,
             skipping: None,
@@ -70,7 +72,7 @@ impl Receiver {
 
     #[inline]
     pub(super) fn receive_idling(&mut self, before_idling: impl FnMut()) -> Result<Message<'_>, Error> {
-        let found = self.next_start(before_idling)?;
+        let found = self.next_start(&mut None, before_idling)?;
         if !found.header.flags().is_whole() {
             return Err(Self::in_fragments());
         }
@@ -113,19 +115,22 @@ impl Receiver {
         if self.partial.is_none() {
             buffer.clear();
         }
+        let mut deadline = None;
         loop {
             let found = match self.partial {
-                None => self.next_start(&mut before_idling)?,
-                Some(of) => self.next_fragment(of, &mut before_idling)?,
+                None => self.next_start(&mut deadline, &mut before_idling)?,
+                Some(of) => self.next_fragment(of, &mut deadline, &mut before_idling)?,
             };
             let flags = found.header.flags();
             if flags.contains(Flags::ABANDONED) {
                 buffer.clear();
                 self.partial = None;
                 self.release(found);
+                self.check_time(&mut deadline)?;
                 continue;
             }
             let payload = self.payload(&found);
+            let is_empty = payload.is_empty();
             let bytes = buffer.len().saturating_add(payload.len());
             if bytes > self.max_message_bytes {
                 return Err(self.refuse_large_message(found, bytes));
@@ -138,6 +143,9 @@ impl Receiver {
                 return Ok(whole);
             }
             self.partial = Some(whole);
+            if is_empty {
+                self.check_time(&mut deadline)?;
+            }
         }
     }
 
@@ -150,7 +158,7 @@ impl Receiver {
     }
 
     pub(super) fn read_message_idling(&mut self, before_idling: impl FnMut()) -> Result<MessageReader<'_>, Error> {
-        let found = self.next_start(before_idling)?;
+        let found = self.next_start(&mut None, before_idling)?;
         Ok(MessageReader::new(self, found))
     }
 
@@ -162,7 +170,7 @@ impl Receiver {
         self.consumer.publish_consumed();
     }
 
-    /// How long a receive may wait; for ever by default.
+    /// How long a receive may wait in all; for ever by default.
     pub fn set_timeout(&mut self, timeout: Option<Duration>) {
         self.timeout = timeout;
     }
@@ -206,24 +214,28 @@ impl Receiver {
         self.skipping = Some(header);
     }
 
-    /// Waits for the first record of a message.
+    /// Waits for the first record of a message, at most until `deadline` (set when the first wait begins).
     #[inline]
-    fn next_start(&mut self, mut before_idling: impl FnMut()) -> Result<Found, Error> {
-        if let Some(found) = self.poll_start()? {
-            return Ok(found);
-        }
-        let deadline = Deadline::after_option(self.timeout);
+    fn next_start(
+        &mut self,
+        deadline: &mut Option<Deadline>,
+        mut before_idling: impl FnMut(),
+    ) -> Result<Found, Error> {
         loop {
-            self.wait(deadline, &mut before_idling)?;
             if let Some(found) = self.poll_start()? {
                 return Ok(found);
             }
+            self.wait(deadline, &mut before_idling)?;
         }
     }
 
-    /// Waits for the next record of the message that began with `of`.
-    pub(super) fn next_fragment(&mut self, of: Header, mut before_idling: impl FnMut()) -> Result<Found, Error> {
-        let deadline = Deadline::after_option(self.timeout);
+    /// Waits for the next record of the message that began with `of`, at most until `deadline` as in `next_start`.
+    pub(super) fn next_fragment(
+        &mut self,
+        of: Header,
+        deadline: &mut Option<Deadline>,
+        mut before_idling: impl FnMut(),
+    ) -> Result<Found, Error> {
         loop {
             if let Some(found) = self.poll()? {
                 self.check_fragment(&found, of)?;
@@ -233,9 +245,20 @@ impl Receiver {
         }
     }
 
-    fn wait(&mut self, deadline: Deadline, before_idling: impl FnOnce()) -> Result<(), Error> {
+    fn wait(&mut self, deadline: &mut Option<Deadline>, before_idling: impl FnOnce()) -> Result<(), Error> {
+        if deadline.is_some() {
+            self.check_time(deadline)?;
+        }
+        let deadline = *deadline.get_or_insert_with(|| Deadline::after_option(self.timeout));
         let waited = self.consumer.wait_readable(&mut self.spinner, deadline, before_idling);
         waited.map_err(|error| self.fail(error.into()))
+    }
+
+    /// Wherever something came that is no progress: a peer that goes on like that must not hold back the deadline.
+    #[cold]
+    pub(super) fn check_time(&mut self, deadline: &mut Option<Deadline>) -> Result<(), Error> {
+        let deadline = deadline.get_or_insert_with(|| Deadline::after_option(self.timeout));
+        if deadline.has_passed() { Err(self.fail(WaitError::TimedOut.into())) } else { Ok(()) }
     }
 
     /// The first record of a message, if it is there.
@@ -258,6 +281,8 @@ impl Receiver {
             let message = "a message is half received: call receive_into again with the same buffer";
             return Err(Error::new(ErrorKind::InvalidInput, message));
         }
+        // What is there now, and not what a busy peer writes meanwhile.
+        let until = self.consumer.position() + u64::from(self.ring_bytes);
         while let Some(of) = self.skipping {
             self.check_fragment(&found, of)?;
             if !found.header.flags().contains(Flags::MORE) {
@@ -265,8 +290,8 @@ impl Receiver {
             }
             self.release(found);
             match self.poll()? {
-                Some(next) => found = next,
-                None => return Ok(None),
+                Some(next) if self.consumer.position() < until => found = next,
+                _ => return Ok(None),
             }
         }
         if found.header.flags().contains(Flags::CONTINUED) {

@@ -122,6 +122,8 @@ impl Flags {
 /// assert_eq!((header.kind, header.message_type, header.correlation), (Kind::Request, 7, 42));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+// In the order of the record's bytes, so that kind, flags and type move as one word.
+#[repr(C)]
 pub struct Header {
     /// What the message is for.
     pub kind: Kind,

@@ -62,11 +62,6 @@ impl Arena {
     pub fn one_line(&self) -> (&NativeWord, &NativeWord) {
         (self.forth.word(0), self.forth.word(8))
     }
-
-    /// Where the second process says how far it has come: no pair lies there.
-    pub fn progress(&self) -> &NativeWord {
-        self.back.head()
-    }
 }
 
 /// Sleeps by futex until `word` holds `value`.

@@ -14,9 +14,12 @@ use crate::child::spawn;
 
 /// Round trips of one block.
 pub const BLOCK_ROUND_TRIPS: u32 = 1_000;
+/// A quick run does this much less.
+pub const QUICK: u32 = 100;
 /// Buffers that are handed across in turn.
 const BUFFERS: u32 = 4;
-const BULK_SIZES: [u32; 3] = [4 << 10, 64 << 10, 1 << 20];
+const LARGEST_BULK_BYTES: u32 = 1 << 20;
+const BULK_SIZES: [u32; 3] = [4 << 10, 64 << 10, LARGEST_BULK_BYTES];
 /// About this many bytes go into one block of whole buffers.
 const BULK_BLOCK_BYTES: u32 = 64 << 20;
 const BULK_BLOCKS: u32 = 5;
@@ -32,19 +35,25 @@ pub struct Arguments {
     /// Busy pause before each futex round trip, in microseconds
     #[arg(long, default_value_t = 0)]
     pause_us: u64,
+    /// A hundredth of the work: to try it out, not to quote
+    #[arg(long)]
+    quick: bool,
 }
 
 /// The second process of `bench limits`
 #[derive(Args, Debug)]
 pub struct PeerArguments {
     arena: String,
+    futex_round_trips: u32,
+    #[arg(action = clap::ArgAction::Set)]
+    quick: bool,
 }
 
-/// One block of round trips between two words, `from` on counting; this side begins.
+/// One block of `count` round trips between two words, which count on from `from`; this side begins.
 #[inline(never)]
-pub fn line_block(mine: &impl Word, theirs: &impl Word, from: u32, samples: &mut Samples) {
+pub fn line_block(mine: &impl Word, theirs: &impl Word, from: u32, count: u32, samples: &mut Samples) {
     let mut before = Instant::now();
-    for value in from..from + BLOCK_ROUND_TRIPS {
+    for value in from..from + count {
         mine.store(value, Ordering::Release);
         while theirs.load(Ordering::Acquire) != value {}
         let now = Instant::now();
@@ -55,8 +64,8 @@ pub fn line_block(mine: &impl Word, theirs: &impl Word, from: u32, samples: &mut
 
 /// The other side of [`line_block`].
 #[inline(never)]
-pub fn line_block_peer(mine: &impl Word, theirs: &impl Word, from: u32) {
-    for value in from..from + BLOCK_ROUND_TRIPS {
+pub fn line_block_peer(mine: &impl Word, theirs: &impl Word, from: u32, count: u32) {
+    for value in from..from + count {
         while theirs.load(Ordering::Acquire) != value {}
         mine.store(value, Ordering::Release);
     }
@@ -95,9 +104,11 @@ pub struct Bulk {
 }
 
 impl Bulk {
-    /// Blocks of about 64 MiB.
-    pub const fn new(bytes: u32, copy: bool) -> Self {
-        Self { bytes, copy, count: BULK_BLOCK_BYTES / bytes }
+    /// Blocks of about 64 MiB, or a hundredth of that.
+    const fn new(bytes: u32, copy: bool, quick: bool) -> Self {
+        let block_bytes = if quick { BULK_BLOCK_BYTES / QUICK } else { BULK_BLOCK_BYTES };
+        let count = block_bytes / bytes;
+        Self { bytes, copy, count: if count == 0 { 1 } else { count } }
     }
 
     /// The speed of one block in GB/s.
@@ -174,74 +185,72 @@ pub fn gb_per_s(bytes: u64, elapsed: Duration) -> f64 {
 const FUTEX_ROUND_TRIPS: u32 = 10_000;
 const FUTEX_SLOW_ROUND_TRIPS: u32 = 200;
 
-fn futex_round_trips(pause_us: u64) -> u32 {
-    if pause_us >= 1_000 { FUTEX_SLOW_ROUND_TRIPS } else { FUTEX_ROUND_TRIPS }
+fn futex_round_trips(pause_us: u64, quick: bool) -> u32 {
+    let all = if pause_us >= 1_000 { FUTEX_SLOW_ROUND_TRIPS } else { FUTEX_ROUND_TRIPS };
+    if quick { all / QUICK } else { all }
+}
+
+fn line_round_trips(quick: bool) -> u32 {
+    if quick { BLOCK_ROUND_TRIPS / QUICK } else { BLOCK_ROUND_TRIPS }
 }
 
 /// Everything in a fixed order that the second process knows.
 pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    let largest = BULK_SIZES[BULK_SIZES.len() - 1];
-    let (arena, name) = Arena::create(Bulk::arena_bytes(largest))?;
-    let futex_count = futex_round_trips(arguments.pause_us);
-    let peer = spawn(["peer", "bench", "limits", &format!("{name}/{futex_count}")])?;
+    let (json, quick) = (arguments.json, arguments.quick);
+    let (arena, name) = Arena::create(Bulk::arena_bytes(LARGEST_BULK_BYTES))?;
+    let futex_count = futex_round_trips(arguments.pause_us, quick);
+    let peer = spawn(["peer", "bench", "limits", &name, &futex_count.to_string(), &quick.to_string()])?;
     pin(0)?;
     let stolen_before = steal_ticks();
-    let (two_lines, next) = line_limits(1, |index| arena.pair(index));
-    print(arguments.json, &json!({"bench": "limits", "what": "two lines", "p50_ns": two_lines, "pairs": PAIRS}));
-    let (one_line, next) = line_limits(next, |_| arena.one_line());
-    print(arguments.json, &json!({"bench": "limits", "what": "one line", "p50_ns": one_line}));
+    let (two_lines, next) = line_limits(1, line_round_trips(quick), |index| arena.pair(index));
+    print(json, &json!({"bench": "limits", "what": "two lines", "p50_ns": two_lines, "pairs": PAIRS}));
+    let (one_line, next) = line_limits(next, line_round_trips(quick), |_| arena.one_line());
+    print(json, &json!({"bench": "limits", "what": "one line", "p50_ns": one_line}));
     let mut from = next;
     for what in ["futex, two cores", "futex, one core"] {
         let mut samples = Samples::with_capacity(futex_count as usize);
         futex_block(&arena, from, futex_count, Duration::from_micros(arguments.pause_us), &mut samples);
         let (p50_ns, p99_ns) = (samples.quantile(0.5), samples.quantile(0.99));
         let pause_us = arguments.pause_us;
-        print(
-            arguments.json,
-            &json!({"bench": "limits", "what": what, "pause_us": pause_us, "p50_ns": p50_ns, "p99_ns": p99_ns}),
-        );
+        print(json, &json!({"bench": "limits", "what": what, "pause_us": pause_us, "p50_ns": p50_ns, "p99_ns": p99_ns}));
         from += futex_count;
     }
-    for (bulk, from) in bulk_schedule() {
+    for (bulk, from) in bulk_schedule(quick) {
         let private = vec![7; bulk.bytes as usize];
         let speeds = (0..BULK_BLOCKS).map(|block| bulk.timed_block(&arena, from + block * bulk.count, &private));
         let speed = median(&speeds.collect::<Vec<_>>());
         let how = if bulk.copy { "copied in and out" } else { "in place" };
         let what = format!("buffers by a flag, {how}");
-        print(
-            arguments.json,
-            &json!({"bench": "limits", "what": what, "size": bulk.bytes, "gb_per_s": rounded(speed)}),
-        );
+        print(json, &json!({"bench": "limits", "what": what, "size": bulk.bytes, "gb_per_s": rounded(speed)}));
     }
     peer.join()?;
     let stolen = steal_ticks() - stolen_before;
-    print(arguments.json, &json!({"bench": "limits", "what": "steal time", "ticks": stolen}));
+    print(json, &json!({"bench": "limits", "what": "steal time", "ticks": stolen}));
     Ok(())
 }
 
 /// The second process.
 pub fn run_peer(arguments: &PeerArguments) -> Result<(), Box<dyn Error>> {
-    let (name, futex_count) = arguments.arena.split_once('/').ok_or("no count")?;
-    let futex_count = futex_count.parse()?;
-    let arena = Arena::open(name)?;
+    let (futex_count, line_count) = (arguments.futex_round_trips, line_round_trips(arguments.quick));
+    let arena = Arena::open(&arguments.arena)?;
     pin(1)?;
     let mut from = 1;
     for index in 0..PAIRS {
         let (theirs, mine) = arena.pair(index);
-        line_block_peer(mine, theirs, from);
-        from += BLOCK_ROUND_TRIPS;
+        line_block_peer(mine, theirs, from, line_count);
+        from += line_count;
     }
     for _ in 0..PAIRS {
         let (theirs, mine) = arena.one_line();
-        line_block_peer(mine, theirs, from);
-        from += BLOCK_ROUND_TRIPS;
+        line_block_peer(mine, theirs, from, line_count);
+        from += line_count;
     }
     futex_block_peer(&arena, from, futex_count);
     pin(0)?;
     futex_block_peer(&arena, from + futex_count, futex_count);
     pin(1)?;
     let mut sum = 0u64;
-    for (bulk, from) in bulk_schedule() {
+    for (bulk, from) in bulk_schedule(arguments.quick) {
         let mut private = vec![0; bulk.bytes as usize];
         for block in 0..BULK_BLOCKS {
             sum = sum.wrapping_add(bulk.receive_block(&arena, from + block * bulk.count, &mut private));
@@ -252,23 +261,23 @@ pub fn run_peer(arguments: &PeerArguments) -> Result<(), Box<dyn Error>> {
 }
 
 /// The median over all blocks of their p50, and the next value to count from.
-fn line_limits<'a, W: Word + 'a>(mut from: u32, words: impl Fn(u32) -> (&'a W, &'a W)) -> (f64, u32) {
+fn line_limits<'a, W: Word + 'a>(mut from: u32, count: u32, words: impl Fn(u32) -> (&'a W, &'a W)) -> (f64, u32) {
     let mut medians = Vec::new();
-    let mut samples = Samples::with_capacity(BLOCK_ROUND_TRIPS as usize);
+    let mut samples = Samples::with_capacity(count as usize);
     for index in 0..PAIRS {
         let (mine, theirs) = words(index);
         samples.clear();
-        line_block(mine, theirs, from, &mut samples);
+        line_block(mine, theirs, from, count, &mut samples);
         medians.push(samples.quantile(0.5) as f64);
-        from += BLOCK_ROUND_TRIPS;
+        from += count;
     }
     (median(&medians), from)
 }
 
 /// Each way of handing buffers across, and its first message: above all that the lines and futexes count.
-fn bulk_schedule() -> impl Iterator<Item = (Bulk, u32)> {
+fn bulk_schedule(quick: bool) -> impl Iterator<Item = (Bulk, u32)> {
     let mut next = 1 << 24;
-    let ways = BULK_SIZES.into_iter().flat_map(|bytes| [false, true].map(|copy| Bulk::new(bytes, copy)));
+    let ways = BULK_SIZES.into_iter().flat_map(move |bytes| [false, true].map(|copy| Bulk::new(bytes, copy, quick)));
     ways.map(move |bulk| {
         let from = next;
         next += BULK_BLOCKS * bulk.count;

@@ -5,12 +5,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use ringwire::sync::{Ordering, Word};
 use ringwire::{Header, Kind, Listener, Stream, WaitStrategy};
 use serde_json::json;
 
 use super::arena::Arena;
-use super::limits::{Bulk, gb_per_s};
+use super::limits::{Bulk, QUICK, gb_per_s};
 use super::machine::{pin, steal_ticks};
 use super::report::{median, print, rounded};
 use crate::child::{PrivateDirectory, spawn};
@@ -36,6 +35,9 @@ pub struct Arguments {
     /// Pairs of processes, one after the other
     #[arg(long, default_value_t = 5)]
     runs: u32,
+    /// A hundredth of the work: to try it out, not to quote
+    #[arg(long)]
+    quick: bool,
     /// One JSON object per line
     #[arg(long)]
     json: bool,
@@ -50,6 +52,8 @@ pub struct PeerArguments {
     ring: u32,
     #[arg(action = clap::ArgAction::Set)]
     copy: bool,
+    #[arg(action = clap::ArgAction::Set)]
+    quick: bool,
 }
 
 struct Plan {
@@ -57,12 +61,14 @@ struct Plan {
     messages: u32,
     limit: Bulk,
     copy: bool,
+    quick: bool,
 }
 
 impl Plan {
-    fn new(size: u32, copy: bool) -> Self {
+    fn new(size: u32, copy: bool, quick: bool) -> Self {
         let messages = (BLOCK_BYTES / size).clamp(64, MAX_BLOCK_MESSAGES);
-        Self { size, messages, limit: Bulk { bytes: size, copy: false, count: messages }, copy }
+        let messages = if quick { messages.div_ceil(QUICK) } else { messages };
+        Self { size, messages, limit: Bulk { bytes: size, copy: false, count: messages }, copy, quick }
     }
 
     fn first(&self, block: u32) -> u32 {
@@ -81,7 +87,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         return Err("--size takes a multiple of 8 bytes, --runs at least 1".into());
     }
     let ring = arguments.ring.map_or_else(|| ring_for(arguments.size), Ok)?;
-    let plan = Plan::new(arguments.size, arguments.copy);
+    let plan = Plan::new(arguments.size, arguments.copy, arguments.quick);
     let (mut speeds, mut limits, mut ratios, mut lost) = (Vec::new(), Vec::new(), Vec::new(), 0);
     let stolen_before = steal_ticks();
     for _ in 0..arguments.runs {
@@ -120,9 +126,10 @@ fn one_run(plan: &Plan, ring: u32) -> Result<Run, Box<dyn Error>> {
     let mut listener =
         Listener::builder(&socket).max_ring_bytes(1 << 30).wait_strategy(WaitStrategy::SpinOnly).bind()?;
     let socket = socket.to_str().ok_or("temporary directory with a name that is not UTF-8")?;
-    let copy = if plan.copy { "true" } else { "false" };
+    let numbers = [plan.size, ring].map(|number| number.to_string());
+    let switches = [plan.copy, plan.quick].map(|switch| switch.to_string());
     let peer =
-        spawn(["peer", "bench", "stream", socket, &name, &plan.size.to_string(), &ring.to_string(), copy])?;
+        spawn(["peer", "bench", "stream", socket, &name, &numbers[0], &numbers[1], &switches[0], &switches[1]])?;
     let mut stream = listener.accept_timeout(Duration::from_secs(10))?;
     if plan.size as usize > stream.max_record_bytes() {
         return Err(format!("a ring of {ring} bytes takes records of {} bytes", stream.max_record_bytes()).into());
@@ -169,7 +176,7 @@ fn send_block(plan: &Plan, stream: &mut Stream, from: u32, private: &mut [u8]) -
 
 /// The second process.
 pub fn run_peer(arguments: &PeerArguments) -> Result<(), Box<dyn Error>> {
-    let plan = Plan::new(arguments.size, arguments.copy);
+    let plan = Plan::new(arguments.size, arguments.copy, arguments.quick);
     let arena = Arena::open(&arguments.arena)?;
     let mut stream = Stream::builder(&arguments.socket)
         .ring_bytes_each(4096, arguments.ring)
@@ -181,7 +188,6 @@ pub fn run_peer(arguments: &PeerArguments) -> Result<(), Box<dyn Error>> {
     for block in 0..BLOCKS {
         let from = plan.first(block);
         sum = sum.wrapping_add(plan.limit.receive_block(&arena, from, &mut private));
-        arena.progress().store(block, Ordering::Relaxed);
         let received = receive_block(&plan, &mut stream, from, &mut private)?;
         stream.send(Header::new(Kind::Event, 2, u64::from(received)), &[])?;
     }
@@ -199,7 +205,7 @@ fn receive_block(plan: &Plan, stream: &mut Stream, from: u32, private: &mut [u8]
         let payload = received.payload();
         let number = u64::from(message);
         let intact = if plan.copy {
-            payload.copy_to(private) == private.len() && private[..8] == number.to_ne_bytes() && private[8..].ends_with(&[7; 8][..private.len().saturating_sub(8).min(8)])
+            payload.copy_to(private) == private.len() && private[..8] == number.to_ne_bytes() && ends_right(private)
         } else {
             let mut sum = 0u64;
             payload.take_words(|word| sum = sum.wrapping_add(word));
@@ -208,4 +214,9 @@ fn receive_block(plan: &Plan, stream: &mut Stream, from: u32, private: &mut [u8]
         right += u32::from(intact && received.header().correlation == number);
     }
     Ok(right)
+}
+
+/// What a copied message ends with, if it is longer than its number.
+fn ends_right(private: &[u8]) -> bool {
+    private[8..].last().is_none_or(|last| *last == 7)
 }

@@ -9,7 +9,7 @@ use ringwire::{Header, Kind, Listener, Stream, WaitStrategy};
 use serde_json::json;
 
 use super::arena::{Arena, PAIRS};
-use super::limits::{BLOCK_ROUND_TRIPS, futex_block, futex_block_peer, line_block, line_block_peer};
+use super::limits::{BLOCK_ROUND_TRIPS, QUICK, futex_block, futex_block_peer, line_block, line_block_peer};
 use super::machine::{busy_wait, pin, steal_ticks};
 use super::report::{Samples, median, print, rounded};
 use crate::child::{PrivateDirectory, spawn};
@@ -59,6 +59,9 @@ pub struct Arguments {
     /// Blocks of a run (64, so that each takes another pair of lines, unless there are pauses)
     #[arg(long)]
     blocks: Option<u32>,
+    /// A hundredth of the work: to try it out, not to quote
+    #[arg(long)]
+    quick: bool,
     /// One JSON object per line
     #[arg(long)]
     json: bool,
@@ -85,7 +88,13 @@ fn schedule(arguments: &Arguments) -> (u32, u32) {
         (Mode::Block, 0) => (20, 500),
         (_, pause_us) => (20, u32::try_from(250_000 / pause_us).unwrap_or(0).clamp(5, 200)),
     };
+    let per_block = if arguments.quick { per_block.div_ceil(QUICK) } else { per_block };
     (arguments.blocks.unwrap_or(blocks), per_block)
+}
+
+/// The lines' blocks are as long as the stream's, unless pauses make those short.
+fn limit_per_block(per_block: u32) -> u32 {
+    per_block.max(BLOCK_ROUND_TRIPS / QUICK)
 }
 
 fn header(correlation: u32) -> Header {
@@ -161,6 +170,7 @@ struct Block {
     echo: Vec<u8>,
     samples: Samples,
     per_block: u32,
+    limit_per_block: u32,
     pause: Duration,
     mode: Mode,
     pinned: bool,
@@ -173,6 +183,7 @@ impl Block {
             echo: Vec::with_capacity(arguments.size),
             samples: Samples::with_capacity(per_block as usize),
             per_block,
+            limit_per_block: limit_per_block(per_block),
             pause: Duration::from_micros(arguments.pause_us),
             mode: arguments.mode,
             pinned: arguments.pin,
@@ -186,7 +197,7 @@ impl Block {
             futex_block(arena, 1 + index * self.per_block, self.per_block, self.pause, &mut self.samples);
         } else {
             let (mine, theirs) = arena.pair(index);
-            line_block(mine, theirs, 1 + index * BLOCK_ROUND_TRIPS, &mut self.samples);
+            line_block(mine, theirs, 1 + index * self.limit_per_block, self.limit_per_block, &mut self.samples);
         }
         if !self.pinned {
             super::machine::unpin()?;
@@ -257,6 +268,7 @@ pub fn run_peer(arguments: &PeerArguments) -> Result<(), Box<dyn Error>> {
         .max_message_bytes(1 << 30)
         .connect()?;
     let mut buffer = vec![0; arguments.size];
+    let limit_per_block = limit_per_block(arguments.per_block);
     for index in 0..arguments.blocks {
         if !arguments.pinned {
             pin(1)?;
@@ -265,7 +277,7 @@ pub fn run_peer(arguments: &PeerArguments) -> Result<(), Box<dyn Error>> {
             futex_block_peer(&arena, 1 + index * arguments.per_block, arguments.per_block);
         } else {
             let (theirs, mine) = arena.pair(index);
-            line_block_peer(mine, theirs, 1 + index * BLOCK_ROUND_TRIPS);
+            line_block_peer(mine, theirs, 1 + index * limit_per_block, limit_per_block);
         }
         if !arguments.pinned {
             super::machine::unpin()?;

@@ -1,0 +1,97 @@
+//! `ringwire bench` prints what it promises. Figures are not judged here: that is for release builds, run alone.
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, reason = "test helpers")]
+
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Runs `ringwire bench` with `arguments`; a run that hangs is ended.
+fn bench(arguments: &[&str]) -> (bool, String, String) {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ringwire"))
+        .arg("bench")
+        .args(arguments)
+        .env("TMPDIR", temporary.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if started.elapsed() > Duration::from_secs(120) {
+            child.kill().unwrap();
+            panic!("bench {arguments:?} hangs");
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0, "something is left behind");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.success(), text(output.stdout), text(output.stderr))
+}
+
+fn results(arguments: &[&str]) -> Vec<Value> {
+    let (success, stdout, stderr) = bench(arguments);
+    assert!(success, "{arguments:?}: {stderr}");
+    stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn limits_are_printed_for_lines_futexes_and_buffers() {
+    let results = results(&["limits", "--quick", "--json"]);
+    let all: Vec<&str> = results.iter().map(|result| result["what"].as_str().unwrap()).collect();
+    assert_eq!(all[..4], ["two lines", "one line", "futex, two cores", "futex, one core"]);
+    assert_eq!(all.iter().filter(|what| what.starts_with("buffers by a flag")).count(), 6);
+    assert!(results[0]["p50_ns"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn a_round_trip_stands_beside_its_limit_in_every_mode() {
+    for (mode, pause, size) in [("spin", "0", "64"), ("block", "0", "8"), ("adaptive", "50", "1024"), ("block", "10", "100000")] {
+        let arguments = ["rtt", "--quick", "--json", "--runs", "1", "--blocks", "2", "--mode", mode, "--pause-us", pause, "--size", size];
+        let results = results(&arguments);
+        let [result] = &results[..] else { panic!("{results:?}") };
+        assert_eq!(result["mode"], mode);
+        assert_eq!(result["layer"], "stream");
+        assert_eq!(result["size"].to_string(), size);
+        for field in ["iterations", "p50_ns", "p99_ns", "p999_ns", "max_ns", "limit_p50_ns", "ratio_p50"] {
+            assert!(result[field].as_f64().unwrap() > 0.0, "{field}: {result}");
+        }
+    }
+}
+
+#[test]
+fn no_message_is_lost_one_way() {
+    for (size, more) in [("64", &[][..]), ("8", &["--copy"]), ("65536", &["--ring", "524288"])] {
+        let mut arguments = vec!["stream", "--quick", "--json", "--runs", "1", "--size", size];
+        arguments.extend(more);
+        let results = results(&arguments);
+        let [result] = &results[..] else { panic!("{results:?}") };
+        assert_eq!(result["lost"], 0);
+        assert!(result["messages"].as_u64().unwrap() > 0 && result["gb_per_s"].as_f64().unwrap() > 0.0);
+    }
+}
+
+#[test]
+fn without_json_the_same_is_printed_for_people() {
+    let (success, stdout, _) = bench(&["rtt", "--quick", "--pin", "--runs", "1", "--blocks", "1"]);
+    assert!(success && stdout.contains("ratio_p50"), "{stdout}");
+}
+
+#[test]
+fn arguments_that_make_no_sense_are_explained() {
+    for (arguments, words) in [
+        (&["stream", "--size", "7"][..], "multiple of 8"),
+        (&["stream", "--size", "65536", "--ring", "65536"], "takes records of"),
+        (&["stream", "--size", "4294967288"], "too large"),
+        (&["rtt", "--runs", "0"], "at least 1"),
+        (&["rtt", "--mode", "fast"], "invalid value"),
+    ] {
+        let (success, _, stderr) = bench(arguments);
+        assert!(!success && stderr.contains(words), "{arguments:?}: {stderr}");
+    }
+}
