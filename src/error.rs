@@ -244,16 +244,39 @@ mod tests {
     fn every_kind_has_words_a_std_kind_and_an_answer_to_whether_to_retry() {
         use ErrorKind::*;
         let kinds = [
-            PathTooLong, AddressInUse, NotASocket, NotFound, PermissionDenied, ConnectionRefused, VersionMismatch,
-            Handshake, TooManyConnections, MessageTooLarge, Abandoned, Full, TimedOut, PeerClosed, PeerDied, CorruptPeer,
-            ResourceExhausted, InvalidInput, Io,
+            PathTooLong,
+            AddressInUse,
+            NotASocket,
+            NotFound,
+            PermissionDenied,
+            ConnectionRefused,
+            VersionMismatch,
+            Handshake,
+            TooManyConnections,
+            MessageTooLarge,
+            Abandoned,
+            Full,
+            TimedOut,
+            PeerClosed,
+            PeerDied,
+            CorruptPeer,
+            ResourceExhausted,
+            InvalidInput,
+            Io,
         ];
         let mut words: Vec<String> = kinds.iter().map(|kind| Error::from(*kind).to_string()).collect();
         words.sort();
         words.dedup();
         assert_eq!(words.len(), kinds.len());
         let retryable = kinds.into_iter().filter(|kind| Error::from(*kind).is_retryable());
-        assert!(retryable.eq([NotFound, ConnectionRefused, TooManyConnections, Full, TimedOut, ResourceExhausted]));
+        assert!(retryable.eq([
+            NotFound,
+            ConnectionRefused,
+            TooManyConnections,
+            Full,
+            TimedOut,
+            ResourceExhausted
+        ]));
         assert_eq!(io::Error::from(Error::from(Full)).kind(), io::ErrorKind::WouldBlock);
         assert_eq!(io::Error::from(Error::from(PeerDied)).kind(), io::ErrorKind::ConnectionReset);
     }

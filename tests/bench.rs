@@ -51,8 +51,24 @@ fn limits_are_printed_for_lines_futexes_and_buffers() {
 
 #[test]
 fn a_round_trip_stands_beside_its_limit_in_every_mode() {
-    for (mode, pause, size) in [("spin", "0", "64"), ("block", "0", "8"), ("adaptive", "50", "1024"), ("block", "10", "100000")] {
-        let arguments = ["rtt", "--quick", "--json", "--runs", "1", "--blocks", "2", "--mode", mode, "--pause-us", pause, "--size", size];
+    for (mode, pause, size) in
+        [("spin", "0", "64"), ("block", "0", "8"), ("adaptive", "50", "1024"), ("block", "10", "100000")]
+    {
+        let arguments = [
+            "rtt",
+            "--quick",
+            "--json",
+            "--runs",
+            "1",
+            "--blocks",
+            "2",
+            "--mode",
+            mode,
+            "--pause-us",
+            pause,
+            "--size",
+            size,
+        ];
         let results = results(&arguments);
         let [result] = &results[..] else { panic!("{results:?}") };
         assert_eq!(result["mode"], mode);

@@ -4,10 +4,13 @@ use core::fmt;
 use core::num::NonZeroU32;
 
 use super::{CLOSED, HEADER_BYTES, PADDING, Payload, RingError, Tuning, Violation, align8};
-use crate::sync::{Area, Heard, Kernel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, Platform, RecordArea, Word, weak};
+use crate::sync::{
+    Area, Heard, Kernel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, Platform, RecordArea, Word,
+    weak,
+};
 use crate::wait::{
-    Deadline, FUTEX_STAGE_NS, LOOK_EVERY_NS, Mark, Spin, Spinner, WaitError, WaitStrategy, Waker, park_on_lifeline,
-    park_on_word,
+    Deadline, FUTEX_STAGE_NS, LOOK_EVERY_NS, Mark, Spin, Spinner, WaitError, WaitStrategy, Waker,
+    park_on_lifeline, park_on_word,
 };
 use crate::wire::{Header, HeaderError};
 
@@ -256,13 +259,18 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
     }
 
     #[inline(never)]
-    fn park(&mut self, spinner: &mut Spinner, deadline: Deadline, before_idling: impl FnOnce()) -> Result<(), WaitError> {
+    fn park(
+        &mut self,
+        spinner: &mut Spinner,
+        deadline: Deadline,
+        before_idling: impl FnOnce(),
+    ) -> Result<(), WaitError> {
         let started_ns = Deadline::now_ns();
         let mut now_ns = started_ns;
         for _ in 0..FUTEX_SLICES {
             self.park_on_commit_word((now_ns + LOOK_EVERY_NS).min(deadline.as_ns()));
             if self.is_readable() {
-                spinner.slept(Deadline::now_ns() - started_ns);
+                spinner.slept_since(started_ns);
                 return Ok(());
             }
             if self.look_around(deadline)? {
@@ -271,7 +279,7 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
             now_ns = Deadline::now_ns();
         }
         before_idling();
-        spinner.slept(now_ns - started_ns);
+        spinner.slept_since(started_ns);
         loop {
             let heard = self.park_on_lifeline(deadline);
             // Behind a hang-up too: the peer may have committed between our last look and its death.

@@ -163,4 +163,3 @@ pub enum Violation {
 const fn align8(bytes: u32) -> u32 {
     (bytes + 7) & !7
 }
-

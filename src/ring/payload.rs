@@ -19,7 +19,10 @@ pub struct Payload<'a, A> {
 
 enum Source<'a, A> {
     /// `offset` is 8-aligned, and the payload's bytes from there lie inside the area.
-    Ring { area: &'a A, offset: u32 },
+    Ring {
+        area: &'a A,
+        offset: u32,
+    },
     Private(&'a [u8]),
 }
 
@@ -136,7 +139,9 @@ impl<'a, A: RecordArea> Payload<'a, A> {
     fn copy_out(&self, from: u32, target: &mut [u8]) {
         match self.source {
             Source::Ring { area, offset } => area.copy_out(offset + from, target),
-            Source::Private(bytes) => target.copy_from_slice(&bytes[from as usize..from as usize + target.len()]),
+            Source::Private(bytes) => {
+                target.copy_from_slice(&bytes[from as usize..from as usize + target.len()])
+            }
         }
     }
 }

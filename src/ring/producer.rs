@@ -41,7 +41,7 @@ pub struct Producer<P: Platform, K> {
     /// The end of the memory written since the last trim, as an offset.
     pub(super) high_water: u32,
     pub(super) trimmed_ns: u64,
-    /// Nothing more is sent: this side closed, or the peer broke the protocol.
+    /// Nothing more is sent: this side closed, the reader has gone, or it broke the protocol.
     closed: bool,
     violation: Option<Violation>,
     waker: Waker,
@@ -163,8 +163,7 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
         if self.closed {
             return;
         }
-        self.closed = true;
-        self.free_until = 0;
+        self.end();
         self.publish();
         // Relaxed: who reads it reads nothing that was written before it, but by the commit words on the way here. (No
         // model fails with it; the wake-up below has the fence.)
@@ -284,17 +283,22 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
         }
         // Before `head_seen` moves: what a reader releases by going is never written again.
         if head & 1 != 0 {
+            self.end();
             return Err(RingError::Closed);
         }
         self.head_seen += moved;
         Ok(())
     }
 
-    /// Final: whatever `head` says later, nothing more is sent.
-    #[cold]
-    fn head_violation(&mut self, found: u32) -> RingError {
+    /// Nothing more is sent, whatever `head` says later.
+    fn end(&mut self) {
         self.closed = true;
         self.free_until = 0;
+    }
+
+    #[cold]
+    fn head_violation(&mut self, found: u32) -> RingError {
+        self.end();
         let violation = Violation::Head { found, least: self.head_seen as u32, most: self.published as u32 };
         self.violation.get_or_insert(violation).clone().into()
     }
@@ -393,7 +397,8 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
         if mark.is_on_lifeline() {
             self.kernel.ring_bell();
         } else {
-            let position = if P::breaks(weak::GENERATION) { self.last_commit as u32 } else { mark.position() };
+            let position =
+                if P::breaks(weak::GENERATION) { self.last_commit as u32 } else { mark.position() };
             self.kernel.wake(self.area.word(position));
         }
     }

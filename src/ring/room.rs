@@ -42,7 +42,7 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
                     weak::FENCE_WRITER_PARK,
                     || (),
                 );
-                spinner.slept(Deadline::now_ns() - started_ns);
+                spinner.slept_since(started_ns);
             }
         }
         self.look_around(enough, deadline)
@@ -55,7 +55,11 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
         if self.kernel.peer_is_gone() {
             // It may have released, or said goodbye, between the two looks.
             let look = !P::breaks(weak::NO_LOOK_FOR_ROOM_AFTER_DEATH);
-            return if look && enough(self.area.head().load(Relaxed)) { Ok(()) } else { Err(WaitError::PeerDied.into()) };
+            return if look && enough(self.area.head().load(Relaxed)) {
+                Ok(())
+            } else {
+                Err(WaitError::PeerDied.into())
+            };
         }
         if deadline.has_passed() {
             return Err(WaitError::TimedOut.into());
@@ -74,7 +78,9 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
 
     /// While the connection goes to sleep: gives back what a burst left behind, on both sides of the present position.
     pub fn trim_idle(&mut self) {
-        if self.high_water.max(self.offset(self.tail)) <= TRIM_FROM_BYTES || !self.is_drained().unwrap_or(false) {
+        if self.high_water.max(self.offset(self.tail)) <= TRIM_FROM_BYTES
+            || !self.is_drained().unwrap_or(false)
+        {
             return;
         }
         let offset = self.offset(self.tail);

@@ -21,7 +21,10 @@ pub struct Slot<'a, P: Platform, K> {
 
 impl<P: Platform, K> fmt::Debug for Slot<'_, P, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slot").field("capacity", &self.capacity).field("written", &self.written).finish_non_exhaustive()
+        f.debug_struct("Slot")
+            .field("capacity", &self.capacity)
+            .field("written", &self.written)
+            .finish_non_exhaustive()
     }
 }
 

@@ -90,7 +90,8 @@ impl Segment {
         let bytes = file_size(layout);
         ftruncate(&descriptor, bytes).map_err(ShmError::system("ftruncate"))?;
         if options.reserve {
-            fallocate(&descriptor, FallocateFlags::empty(), 0, bytes).map_err(ShmError::system("fallocate"))?;
+            fallocate(&descriptor, FallocateFlags::empty(), 0, bytes)
+                .map_err(ShmError::system("fallocate"))?;
         }
         fcntl(&descriptor, FcntlArg::F_ADD_SEALS(seals())).map_err(ShmError::system("F_ADD_SEALS"))?;
         let segment = Self::map(&descriptor, layout, options)?;
@@ -101,7 +102,11 @@ impl Segment {
     ///
     /// # Errors
     /// [`ShmError::Seals`] and [`ShmError::Size`] if the peer could take the memory away, or it is not what was announced.
-    pub fn open(descriptor: impl AsFd, layout: Layout, options: SegmentOptions) -> Result<Arc<Self>, ShmError> {
+    pub fn open(
+        descriptor: impl AsFd,
+        layout: Layout,
+        options: SegmentOptions,
+    ) -> Result<Arc<Self>, ShmError> {
         let descriptor = descriptor.as_fd();
         let raw = fcntl(descriptor, FcntlArg::F_GET_SEALS).map_err(ShmError::system("F_GET_SEALS"))?;
         let (found, expected) = (SealFlag::from_bits_truncate(raw), seals());
@@ -137,7 +142,8 @@ impl Segment {
     /// The ring memory of one direction.
     #[must_use]
     pub fn area(self: &Arc<Self>, direction: Direction) -> NativeArea {
-        let [head, reader_parked, writer_parked] = direction.words().map(|offset| self.at(offset).cast::<NativeWord>());
+        let [head, reader_parked, writer_parked] =
+            direction.words().map(|offset| self.at(offset).cast::<NativeWord>());
         let base = self.at(self.layout.area_offset(direction));
         // SAFETY: layout.rs asserts that the words lie in the control bytes and are aligned, and puts the areas behind
         // them, inside the mapping; the mapping is page-aligned, readable and writable, and lives as long as the Arc; the
@@ -162,7 +168,8 @@ impl Segment {
         let (start, end) = self.layout.whole_pages(direction, from, to);
         if end > start {
             // SAFETY: MADV_REMOVE makes these bytes zero, as a peer's store could: all access to them is atomic.
-            let result = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::Remove, start, end - start) };
+            let result =
+                unsafe { self.map.unchecked_advise_range(UncheckedAdvice::Remove, start, end - start) };
             if let Err(error) = result {
                 log::debug!("giving back {} bytes of a ring: {error}", end - start);
             }
@@ -170,7 +177,9 @@ impl Segment {
     }
 
     fn at(&self, offset: usize) -> NonNull<u8> {
-        debug_assert!(offset < self.layout.segment_bytes() && size_of::<Control>() <= self.layout.segment_bytes());
+        debug_assert!(
+            offset < self.layout.segment_bytes() && size_of::<Control>() <= self.layout.segment_bytes()
+        );
         // SAFETY: every caller's offset comes from the layout, which lies inside the mapping.
         let address = unsafe { self.map.as_mut_ptr().add(offset) };
         // SAFETY: a mapping does not begin at address zero, and the sum does not wrap.
@@ -212,7 +221,13 @@ mod tests {
         for direction in [Direction::ToServer, Direction::ToClient] {
             let (mine, theirs) = (one.area(direction), two.area(direction));
             assert_eq!(mine.size(), layout().ring_bytes(direction));
-            for word in [mine.head(), mine.reader_parked(), mine.writer_parked(), mine.word(0), mine.word(mine.size() - 8)] {
+            for word in [
+                mine.head(),
+                mine.reader_parked(),
+                mine.writer_parked(),
+                mine.word(0),
+                mine.word(mine.size() - 8),
+            ] {
                 assert_eq!(word.load(Relaxed), 0, "two words in one place");
                 word.store(value, Relaxed);
                 value += 1;

@@ -345,7 +345,8 @@ mod tests {
                 // SAFETY: as above.
                 unsafe { load_bytes(base.add(shift), &mut back) };
                 assert_eq!(back, source, "{length} bytes at {shift}");
-                let written = memory.iter().flat_map(|word| word.to_ne_bytes()).filter(|byte| *byte != 0).count();
+                let written =
+                    memory.iter().flat_map(|word| word.to_ne_bytes()).filter(|byte| *byte != 0).count();
                 assert_eq!(written, length, "{length} bytes at {shift}");
             }
         }

@@ -232,7 +232,9 @@ impl RecordArea for NativeArea {
         while at < bytes {
             let line = self.word(offset + at).as_ptr();
             // SAFETY: a hint; it accesses no memory as far as the program can tell.
-            unsafe { core::arch::asm!("prefetchw [{line}]", line = in(reg) line, options(nostack, preserves_flags)) };
+            unsafe {
+                core::arch::asm!("prefetchw [{line}]", line = in(reg) line, options(nostack, preserves_flags))
+            };
             at += 64;
         }
     }

@@ -12,9 +12,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
-};
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket};
 use nix::sys::stat::{Mode, fchmod};
 
 use crate::error::{Error, ErrorKind};
@@ -64,10 +62,12 @@ impl BoundPath {
         let doing = |what: &str| format!("{what} {}", path.display());
         let socket = stream_socket().map_err(|errno| Error::system(doing("socket for"), errno))?;
         // Before bind, so that the file has these permissions from its first instant.
-        fchmod(&socket, Mode::from_bits_truncate(PRIVATE_MODE)).map_err(|errno| Error::system(doing("fchmod"), errno))?;
+        fchmod(&socket, Mode::from_bits_truncate(PRIVATE_MODE))
+            .map_err(|errno| Error::system(doing("fchmod"), errno))?;
         bind(socket.as_raw_fd(), &address).map_err(|errno| Error::system(doing("binding"), errno))?;
         let metadata = fs::symlink_metadata(path).map_err(|error| Error::system(doing("stat of"), error))?;
-        let bound = Self { path: path.into(), socket: file_id(&metadata), owner_pid: std::process::id(), lock };
+        let bound =
+            Self { path: path.into(), socket: file_id(&metadata), owner_pid: std::process::id(), lock };
         if mode != PRIVATE_MODE {
             fs::set_permissions(path, Permissions::from_mode(mode))
                 .map_err(|error| Error::system(doing("chmod"), error))?;
@@ -152,7 +152,8 @@ fn remove_stale_socket(path: &Path, address: &UnixAddr) -> Result<(), Error> {
         Ok(found) => found,
     };
     if !found.file_type().is_socket() {
-        let message = format!("{} exists and is not a socket; move it away or choose another path", path.display());
+        let message =
+            format!("{} exists and is not a socket; move it away or choose another path", path.display());
         return Err(Error::new(ErrorKind::NotASocket, message));
     }
     let probe = stream_socket().map_err(|errno| Error::system("socket for a probe", errno))?;

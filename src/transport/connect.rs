@@ -108,10 +108,12 @@ impl Connector {
         let socket = self.reach_server(deadline)?;
         let server = Credentials::of_peer(&socket).map_err(|errno| Error::system("SO_PEERCRED", errno))?;
         if !self.policy.allows(&server) {
-            let message = format!("{} is served by {server}, which this client does not trust", self.path.display());
+            let message =
+                format!("{} is served by {server}, which this client does not trust", self.path.display());
             return Err(Error::new(ErrorKind::PermissionDenied, message));
         }
-        let hello = Hello::new(self.to_server_bytes, self.to_client_bytes, self.options.max_message_bytes as u64);
+        let hello =
+            Hello::new(self.to_server_bytes, self.to_client_bytes, self.options.max_message_bytes as u64);
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         // A server that has refused already is still to be heard.
         if let Err(errno) = send(socket.as_raw_fd(), hello.as_bytes(), flags)
@@ -141,7 +143,8 @@ impl Connector {
         let socket = stream_socket().map_err(|errno| Error::system(doing(), errno))?;
         loop {
             // Zero would be for ever.
-            let left_us = deadline.left().map_or(i64::MAX, |left| i64::try_from(left.as_micros()).unwrap_or(i64::MAX));
+            let left_us =
+                deadline.left().map_or(i64::MAX, |left| i64::try_from(left.as_micros()).unwrap_or(i64::MAX));
             setsockopt(&socket, SendTimeout, &TimeVal::microseconds(left_us.clamp(1, 1 << 50)))
                 .map_err(|errno| Error::system(doing(), errno))?;
             match connect(socket.as_raw_fd(), &address) {
@@ -154,7 +157,11 @@ impl Connector {
                 }
                 Err(Errno::ECONNREFUSED) => {
                     let message = format!("nobody listens at {} (its server is gone)", self.path.display());
-                    return Err(Error::with_source(ErrorKind::ConnectionRefused, message, Errno::ECONNREFUSED));
+                    return Err(Error::with_source(
+                        ErrorKind::ConnectionRefused,
+                        message,
+                        Errno::ECONNREFUSED,
+                    ));
                 }
                 Err(errno) => return Err(Error::system(doing(), errno)),
             }

@@ -42,7 +42,12 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(lifeline: OwnedFd, segment: Arc<Segment>, peer: Credentials, live: Option<LiveGuard>) -> Self {
+    pub(super) fn new(
+        lifeline: OwnedFd,
+        segment: Arc<Segment>,
+        peer: Credentials,
+        live: Option<LiveGuard>,
+    ) -> Self {
         Self { lifeline, segment, peer, violations: Counter::new(0), _live: live }
     }
 
@@ -67,7 +72,10 @@ impl Connection {
         match error {
             RingError::Corrupt(violation) => self.poison(&violation),
             RingError::Closed | RingError::Wait(WaitError::PeerDied) if self.violations.get() > 0 => {
-                Error::new(ErrorKind::CorruptPeer, format!("connection to {peer} ended: it had broken the protocol"))
+                Error::new(
+                    ErrorKind::CorruptPeer,
+                    format!("connection to {peer} ended: it had broken the protocol"),
+                )
             }
             RingError::Full => ErrorKind::Full.into(),
             RingError::Closed => Error::new(ErrorKind::PeerClosed, format!("{peer} closed the connection")),

@@ -80,7 +80,10 @@ mod tests {
         let (me, root, other) = (own, 0, own.wrapping_add(77));
         let peer = |uid| Credentials { pid: 1, uid, gid: 9 };
         assert!(PeerPolicy::SameUser.allows(&peer(me)) && !PeerPolicy::SameUser.allows(&peer(other)));
-        assert!(PeerPolicy::SameUserOrRoot.allows(&peer(root)) && !PeerPolicy::SameUserOrRoot.allows(&peer(other)));
+        assert!(
+            PeerPolicy::SameUserOrRoot.allows(&peer(root))
+                && !PeerPolicy::SameUserOrRoot.allows(&peer(other))
+        );
         let list = PeerPolicy::Allow { uids: vec![], gids: vec![9] };
         assert!(list.allows(&peer(other)) && PeerPolicy::Anyone.allows(&peer(other)));
         assert_eq!(peer(3).to_string(), "process 1 (uid 3, gid 9)");

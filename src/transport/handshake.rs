@@ -48,7 +48,9 @@ impl Incoming {
         loop {
             // No control buffer: the kernel closes descriptors that come along.
             let count = match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
-                Ok(0) => return Err(Refusal::new(Status::Cancelled, "the client hung up during the handshake")),
+                Ok(0) => {
+                    return Err(Refusal::new(Status::Cancelled, "the client hung up during the handshake"));
+                }
                 Ok(count) => count,
                 Err(Errno::EAGAIN) => return Ok(None),
                 Err(Errno::EINTR) => continue,
@@ -56,7 +58,9 @@ impl Incoming {
             };
             self.bytes.extend_from_slice(&buffer[..count]);
             let parsed = Hello::parse(&self.bytes);
-            if let Some(hello) = parsed.map_err(|error| Refusal::new(Status::InvalidArgument, error.to_string()))? {
+            if let Some(hello) =
+                parsed.map_err(|error| Refusal::new(Status::InvalidArgument, error.to_string()))?
+            {
                 return Ok(Some(hello));
             }
         }
@@ -81,7 +85,9 @@ impl Incoming {
             *segment = segment.take().or(received.descriptor);
             self.bytes.extend_from_slice(&buffer[..received.bytes]);
             let parsed = Answer::parse(&self.bytes);
-            if let Some(answer) = parsed.map_err(|error| Error::new(ErrorKind::Handshake, error.to_string()))? {
+            if let Some(answer) =
+                parsed.map_err(|error| Error::new(ErrorKind::Handshake, error.to_string()))?
+            {
                 return Ok(Some(answer));
             }
         }
@@ -99,7 +105,10 @@ impl RingLimits {
     /// A client's wish, brought into the range: 0 is the server's own, anything else the next power of two.
     fn grant(&self, wanted: u32) -> u32 {
         let wanted = if wanted == 0 { self.default_bytes } else { wanted };
-        wanted.clamp(crate::ring::MIN_RING_BYTES, self.max_bytes).checked_next_power_of_two().unwrap_or(self.max_bytes)
+        wanted
+            .clamp(crate::ring::MIN_RING_BYTES, self.max_bytes)
+            .checked_next_power_of_two()
+            .unwrap_or(self.max_bytes)
     }
 }
 
@@ -126,10 +135,14 @@ pub(super) fn welcome(
         return Err(Refusal::new(Status::VersionMismatch, reason));
     };
     let sizes = [rings.grant(hello.to_server_bytes), rings.grant(hello.to_client_bytes)];
-    let layout = Layout::new(sizes[0], sizes[1]).map_err(|error| Refusal::new(Status::Internal, error.to_string()))?;
+    let layout =
+        Layout::new(sizes[0], sizes[1]).map_err(|error| Refusal::new(Status::Internal, error.to_string()))?;
     let exhausted = |error: crate::shm::ShmError| {
         let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-        Refusal::new(Status::ResourceExhausted, format!("no shared memory for the connection: {error}: {source}"))
+        Refusal::new(
+            Status::ResourceExhausted,
+            format!("no shared memory for the connection: {error}: {source}"),
+        )
     };
     let (segment, descriptor) = Segment::create(layout, options).map_err(exhausted)?;
     let features = Features(hello.features).common(Features::SUPPORTED);
@@ -153,13 +166,20 @@ pub(super) fn settle(
     }
     let broken = |what: String| Error::new(ErrorKind::Handshake, format!("{server} sent a welcome {what}"));
     if !(VERSION_OLDEST..=VERSION).contains(&answer.version) {
-        return Err(broken(format!("in protocol version {}, this client speaks {VERSION_OLDEST} to {VERSION}", answer.version)));
+        return Err(broken(format!(
+            "in protocol version {}, this client speaks {VERSION_OLDEST} to {VERSION}",
+            answer.version
+        )));
     }
     let segment = segment.ok_or_else(|| broken("without a segment".into()))?;
     let layout = Layout::new(answer.to_server_bytes, answer.to_client_bytes)
         .map_err(|error| broken(format!("with a {error}")))?;
     let segment = Segment::open(segment.as_fd(), layout, options).map_err(|error| {
-        Error::with_source(ErrorKind::Handshake, format!("{server} sent a segment that cannot be used"), error)
+        Error::with_source(
+            ErrorKind::Handshake,
+            format!("{server} sent a segment that cannot be used"),
+            error,
+        )
     })?;
     debug_assert_eq!(segment.layout().ring_bytes(Direction::ToServer), answer.to_server_bytes);
     Ok(Settled { segment, peer_max_message_bytes: answer.max_message_bytes })
@@ -185,9 +205,15 @@ mod tests {
     #[test]
     fn wishes_are_brought_into_the_range() {
         let limits = RingLimits { default_bytes: 65536, max_bytes: 1 << 20 };
-        for (wanted, granted) in
-            [(0, 65536), (1, 4096), (4096, 4096), (5000, 8192), (1 << 20, 1 << 20), (1 << 30, 1 << 20), (u32::MAX, 1 << 20)]
-        {
+        for (wanted, granted) in [
+            (0, 65536),
+            (1, 4096),
+            (4096, 4096),
+            (5000, 8192),
+            (1 << 20, 1 << 20),
+            (1 << 30, 1 << 20),
+            (u32::MAX, 1 << 20),
+        ] {
             assert_eq!(limits.grant(wanted), granted, "{wanted}");
         }
         let limits = RingLimits { default_bytes: 65536, max_bytes: 1 << 30 };

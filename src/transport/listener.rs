@@ -250,7 +250,9 @@ impl Listener {
             }
             let wake = self.pending.iter().map(|pending| pending.deadline).fold(deadline, Deadline::min);
             let mut polled = vec![PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
-            polled.extend(self.pending.iter().map(|pending| PollFd::new(pending.socket.as_fd(), PollFlags::POLLIN)));
+            polled.extend(
+                self.pending.iter().map(|pending| PollFd::new(pending.socket.as_fd(), PollFlags::POLLIN)),
+            );
             poll_readable(&mut polled, wake).map_err(|error| Error::system("poll", error))?;
         }
     }
@@ -297,7 +299,8 @@ impl Listener {
         drop(spare);
         if let Ok((socket, _)) = self.socket.accept() {
             log::warn!("client refused: {cause}");
-            Refusal::new(Status::ResourceExhausted, format!("the server is out of descriptors: {cause}")).send(&socket);
+            Refusal::new(Status::ResourceExhausted, format!("the server is out of descriptors: {cause}"))
+                .send(&socket);
         }
         self.spare = open_spare();
         Ok(())
@@ -328,7 +331,11 @@ impl Listener {
         None
     }
 
-    fn establish(&self, pending: Pending, hello: &crate::wire::Hello) -> Result<Stream, (UnixStream, Refusal)> {
+    fn establish(
+        &self,
+        pending: Pending,
+        hello: &crate::wire::Hello,
+    ) -> Result<Stream, (UnixStream, Refusal)> {
         let limit = self.max_connections as u64;
         if !self.live.add_below(limit) {
             let reason = format!("the server allows {limit} connections, and has as many");

@@ -47,7 +47,11 @@ impl Receiver {
         let area = connection.segment().area(direction);
         let ring_bytes = connection.segment().layout().ring_bytes(direction);
         Self {
-            consumer: Consumer::new(area, RingKernel::new(connection, direction), Tuning::for_ring(ring_bytes)),
+            consumer: Consumer::new(
+                area,
+                RingKernel::new(connection, direction),
+                Tuning::for_ring(ring_bytes),
+            ),
             spinner: Spinner::new(options.strategy),
             timeout: None,
             max_message_bytes: options.max_message_bytes,
@@ -157,7 +161,10 @@ impl Receiver {
         self.read_message_idling(|| ())
     }
 
-    pub(super) fn read_message_idling(&mut self, before_idling: impl FnMut()) -> Result<MessageReader<'_>, Error> {
+    pub(super) fn read_message_idling(
+        &mut self,
+        before_idling: impl FnMut(),
+    ) -> Result<MessageReader<'_>, Error> {
         let found = self.next_start(&mut None, before_idling)?;
         Ok(MessageReader::new(self, found))
     }
@@ -190,14 +197,18 @@ impl Receiver {
     pub fn close(self) {}
 
     fn in_fragments() -> Error {
-        Error::new(ErrorKind::MessageTooLarge, "the message travels in fragments; take it with receive_into or read_message")
+        Error::new(
+            ErrorKind::MessageTooLarge,
+            "the message travels in fragments; take it with receive_into or read_message",
+        )
     }
 
     fn refuse_large_message(&mut self, found: Found, bytes: usize) -> Error {
         self.partial = None;
         self.skip_rest_after(found);
         let limit = self.max_message_bytes;
-        let message = format!("message of {bytes} bytes or more, the limit is {limit} (read_message has none)");
+        let message =
+            format!("message of {bytes} bytes or more, the limit is {limit} (read_message has none)");
         Error::new(ErrorKind::MessageTooLarge, message)
     }
 
@@ -266,7 +277,9 @@ impl Receiver {
     fn poll_start(&mut self) -> Result<Option<Found>, Error> {
         let found = self.poll()?;
         match found {
-            Some(found) if !found.header.flags().is_whole() || self.is_amid_message() => self.poll_unusual_start(found),
+            Some(found) if !found.header.flags().is_whole() || self.is_amid_message() => {
+                self.poll_unusual_start(found)
+            }
             _ => Ok(found),
         }
     }
@@ -320,7 +333,9 @@ impl Receiver {
             return Ok(self.stash.front().map(|(header, _)| Found { header: *header, in_ring: None }));
         }
         match self.consumer.peek() {
-            Ok(Some(record)) if !self.corrupt => Ok(Some(Found { header: record.header, in_ring: Some(record) })),
+            Ok(Some(record)) if !self.corrupt => {
+                Ok(Some(Found { header: record.header, in_ring: Some(record) }))
+            }
             Ok(None) => Ok(None),
             Ok(Some(_)) => Err(self.fail(RingError::Closed)),
             Err(error) => Err(self.fail(error)),
@@ -369,8 +384,9 @@ impl Receiver {
     #[cold]
     fn both_full(&self) -> Error {
         let limit = self.stash.limit_bytes();
-        let message =
-            format!("both rings are full, and {limit} bytes of received messages are set aside; receive before sending more");
+        let message = format!(
+            "both rings are full, and {limit} bytes of received messages are set aside; receive before sending more"
+        );
         Error::new(ErrorKind::ResourceExhausted, message)
     }
 

@@ -52,7 +52,12 @@ pub struct Sender {
 }
 
 impl Sender {
-    pub(super) fn new(connection: Arc<Connection>, direction: Direction, options: &Options, peer_max: u64) -> Self {
+    pub(super) fn new(
+        connection: Arc<Connection>,
+        direction: Direction,
+        options: &Options,
+        peer_max: u64,
+    ) -> Self {
         let area = connection.segment().area(direction);
         let tuning = Tuning::for_ring(connection.segment().layout().ring_bytes(direction));
         Self {
@@ -80,7 +85,12 @@ impl Sender {
     }
 
     #[inline]
-    pub(super) fn send_while(&mut self, header: Header, payload: &[u8], other: &mut impl Meanwhile) -> Result<(), Error> {
+    pub(super) fn send_while(
+        &mut self,
+        header: Header,
+        payload: &[u8],
+        other: &mut impl Meanwhile,
+    ) -> Result<(), Error> {
         let header = header.with_flags(Flags::NONE);
         if self.abandoned.is_none() && self.producer.push(&header, payload).is_ok() {
             return Ok(());
@@ -94,11 +104,21 @@ impl Sender {
     /// [`ErrorKind::Full`] without room for the message, or for its first fragment (further ones do wait); else as
     /// [`Sender::send`].
     pub fn try_send(&mut self, header: Header, payload: &[u8]) -> Result<(), Error> {
+        self.try_send_while(header, payload, &mut ())
+    }
+
+    #[inline]
+    pub(super) fn try_send_while(
+        &mut self,
+        header: Header,
+        payload: &[u8],
+        other: &mut impl Meanwhile,
+    ) -> Result<(), Error> {
         let header = header.with_flags(Flags::NONE);
         if self.abandoned.is_none() && self.producer.push(&header, payload).is_ok() {
             return Ok(());
         }
-        self.send_slowly(header, payload, &mut (), Backpressure::Fail)
+        self.send_slowly(header, payload, other, Backpressure::Fail)
     }
 
     /// Claims room for a record of at most `payload_bytes`, to be written in place.
@@ -228,7 +248,8 @@ impl Sender {
     ) -> Result<(), Error> {
         if payload.len() as u64 > self.peer_max_message_bytes {
             let (bytes, limit) = (payload.len(), self.peer_max_message_bytes);
-            let message = format!("message of {bytes} bytes, the peer takes {limit} (write_message has no limit)");
+            let message =
+                format!("message of {bytes} bytes, the peer takes {limit} (write_message has no limit)");
             return Err(Error::new(ErrorKind::MessageTooLarge, message));
         }
         let mut deadline = None;

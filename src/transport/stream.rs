@@ -71,7 +71,8 @@ impl Stream {
         let layout = Layout::new(ring_bytes, ring_bytes)
             .map_err(|error| Error::new(ErrorKind::InvalidInput, error.to_string()))?;
         let options = Options { strategy, ..Options::default() };
-        let no_memory = |error| Error::with_source(ErrorKind::ResourceExhausted, "no shared memory for a pair", error);
+        let no_memory =
+            |error| Error::with_source(ErrorKind::ResourceExhausted, "no shared memory for a pair", error);
         let (client, server) = UnixStream::pair().map_err(|error| Error::system("socketpair", error))?;
         let (segment, descriptor) = Segment::create(layout, options.segment).map_err(no_memory)?;
         let other_segment = Segment::open(&descriptor, layout, options.segment).map_err(no_memory)?;
@@ -83,7 +84,12 @@ impl Stream {
         Ok((end(client, segment, Direction::ToServer)?, end(server, other_segment, Direction::ToClient)?))
     }
 
-    pub(super) fn assemble(connection: Connection, sends: Direction, options: Options, peer_max: u64) -> Self {
+    pub(super) fn assemble(
+        connection: Connection,
+        sends: Direction,
+        options: Options,
+        peer_max: u64,
+    ) -> Self {
         let connection = Arc::new(connection);
         Self {
             sender: Sender::new(Arc::clone(&connection), sends, &options, peer_max),
@@ -106,7 +112,9 @@ impl Stream {
     /// # Errors
     /// As [`Sender::try_send`].
     pub fn try_send(&mut self, header: Header, payload: &[u8]) -> Result<(), Error> {
-        self.sender.try_send(header, payload)
+        // Only what travels in fragments waits, and may wait for a peer that does the same.
+        let mut receiver = (payload.len() > self.max_record_bytes()).then_some(&mut self.receiver);
+        self.sender.try_send_while(header, payload, &mut receiver)
     }
 
     /// Claims room for a record to be written in place: see [`Sender::reserve`].

@@ -52,7 +52,8 @@ impl Deadline {
     pub fn now_ns() -> u64 {
         // The call cannot fail for this clock; 0 would only make a wait return early.
         clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| {
-            u64::try_from(now.tv_sec()).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec()).unwrap_or(0)
+            u64::try_from(now.tv_sec()).unwrap_or(0) * 1_000_000_000
+                + u64::try_from(now.tv_nsec()).unwrap_or(0)
         })
     }
 

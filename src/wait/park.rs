@@ -140,7 +140,13 @@ impl Waker {
     ///
     /// Called after the store that published and the fence behind it.
     #[inline]
-    pub fn look<P: Platform>(&mut self, parked: &P::Word, published: u64, area_bytes: u32, early: bool) -> Option<Mark> {
+    pub fn look<P: Platform>(
+        &mut self,
+        parked: &P::Word,
+        published: u64,
+        area_bytes: u32,
+        early: bool,
+    ) -> Option<Mark> {
         let value = parked.load(Relaxed);
         if value == 0 {
             return None;
@@ -149,7 +155,13 @@ impl Waker {
     }
 
     #[cold]
-    fn answer<P: Platform>(&mut self, mark: Mark, published: u64, area_bytes: u32, early: bool) -> Option<Mark> {
+    fn answer<P: Platform>(
+        &mut self,
+        mark: Mark,
+        published: u64,
+        area_bytes: u32,
+        early: bool,
+    ) -> Option<Mark> {
         // An equal mark is the same sleep only while it can be: beyond an area's length the positions have moved on, and
         // 4 GiB later the same value comes again.
         // (Closing announces a position beyond the last that is published.)

@@ -130,9 +130,11 @@ impl Spinner {
         Spin::Park
     }
 
-    /// Takes note of a wait that ended by waking up after `waited_ns`.
-    pub fn slept(&mut self, waited_ns: u64) {
-        self.learn(waited_ns);
+    /// Takes note of a wait that began to sleep at `started_ns` (`CLOCK_MONOTONIC`) and is over.
+    pub fn slept_since(&mut self, started_ns: u64) {
+        if self.strategy == WaitStrategy::SpinThenPark {
+            self.learn(Deadline::now_ns().saturating_sub(started_ns));
+        }
     }
 
     /// An eighth of the new value; long waits count as four windows, so that a few short ones bring the spinning back.
@@ -161,14 +163,16 @@ mod tests {
         let mut spinner = Spinner::new(WaitStrategy::SpinThenPark);
         assert!(spinner.window_ns() > 0);
         for _ in 0..40 {
-            spinner.slept(50_000_000);
+            spinner.learn(50_000_000);
         }
         assert_eq!(spinner.window_ns(), 0);
         assert_eq!(spinner.spin(|| panic!("no window, no poll")), Spin::Park);
         for _ in 0..40 {
-            spinner.slept(8_000);
+            spinner.learn(8_000);
         }
-        assert!((8_000..=20_000).contains(&spinner.window_ns()), "{}", spinner.window_ns());
+        spinner.slept_since(Deadline::now_ns());
+        Spinner::new(WaitStrategy::ParkAtOnce).slept_since(0);
+        assert!((7_000..=20_000).contains(&spinner.window_ns()), "{}", spinner.window_ns());
     }
 
     #[test]

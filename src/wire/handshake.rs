@@ -110,7 +110,9 @@ const ANSWER_MIN_BYTES: usize = 48 + REASON_BYTES;
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum HandshakeError {
     /// The first bytes are not [`MAGIC`].
-    #[error("expected a ringwire handshake, found bytes {found:02x?} (is something else listening or calling here?)")]
+    #[error(
+        "expected a ringwire handshake, found bytes {found:02x?} (is something else listening or calling here?)"
+    )]
     Magic {
         /// What came instead.
         found: [u8; 8],
@@ -215,7 +217,8 @@ impl Answer {
     #[must_use]
     pub fn refusal(status: Status, reason: &str) -> Self {
         let mut answer = Self::with_status(status);
-        let end = (0..=REASON_BYTES.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end)).unwrap_or(0);
+        let end =
+            (0..=REASON_BYTES.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end)).unwrap_or(0);
         answer.reason[..end].copy_from_slice(&reason.as_bytes()[..end]);
         answer.reason_bytes = end as u32;
         answer
@@ -287,7 +290,9 @@ mod tests {
 
     #[test]
     fn nonsense_is_named() {
-        assert!(matches!(Hello::parse(b"GET / HT"), Err(HandshakeError::Magic { found }) if found == *b"GET / HT"));
+        assert!(
+            matches!(Hello::parse(b"GET / HT"), Err(HandshakeError::Magic { found }) if found == *b"GET / HT")
+        );
         assert!(matches!(Hello::parse(b"G"), Err(HandshakeError::Magic { .. })));
         let mut hello = Hello::new(0, 0, 0);
         for size in [0, 47, 4097, u32::MAX] {

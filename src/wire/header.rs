@@ -187,7 +187,12 @@ impl Header {
         if raw.flags != 0 {
             check_flags(raw.flags)?;
         }
-        Ok(Self { kind, flags: Flags(raw.flags), message_type: raw.message_type, correlation: raw.correlation })
+        Ok(Self {
+            kind,
+            flags: Flags(raw.flags),
+            message_type: raw.message_type,
+            correlation: raw.correlation,
+        })
     }
 }
 
@@ -213,7 +218,8 @@ mod tests {
                 continue;
             };
             let header = Header::new(kind, 0xBEEF, u64::MAX - 5);
-            for flags in [Flags::NONE, Flags::MORE, Flags::CONTINUED, Flags::CONTINUED.with(Flags::ABANDONED)] {
+            for flags in [Flags::NONE, Flags::MORE, Flags::CONTINUED, Flags::CONTINUED.with(Flags::ABANDONED)]
+            {
                 let header = header.with_flags(flags);
                 assert_eq!(Header::parse(header.tag(), header.correlation), Ok(header));
             }

@@ -8,7 +8,8 @@ mod header;
 mod status;
 
 pub use handshake::{
-    Answer, Features, HELLO_MIN_BYTES, HandshakeError, Hello, MAGIC, MAX_HANDSHAKE_BYTES, REASON_BYTES, VERSION, VERSION_OLDEST,
+    Answer, Features, HELLO_MIN_BYTES, HandshakeError, Hello, MAGIC, MAX_HANDSHAKE_BYTES, REASON_BYTES,
+    VERSION, VERSION_OLDEST,
 };
 pub use header::{Flags, Header, HeaderError, Kind, RecordHeader};
 pub use status::Status;

@@ -32,7 +32,11 @@ impl Peer {
     /// Waits until it ends by itself; an exit code other than 0 is an error.
     pub fn join(mut self) -> io::Result<()> {
         let status = self.child.wait()?;
-        if status.success() { Ok(()) } else { Err(io::Error::other(format!("the second process ended with {status}"))) }
+        if status.success() {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!("the second process ended with {status}")))
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod bench;
 mod child;
 mod demo;
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -48,6 +49,11 @@ fn main() -> ExitCode {
         Command::Peer(PeerCommand::Bench(command)) => bench::run_peer(&command).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {
+        let cause = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        if cause == Some(io::ErrorKind::BrokenPipe) {
+            // Whoever reads the output has seen enough.
+            return ExitCode::SUCCESS;
+        }
         eprintln!("ringwire: {error}");
         ExitCode::from(2)
     })

@@ -37,7 +37,9 @@ impl Arena {
     /// Opens the arena that the first process has named.
     pub fn open(name: &str) -> Result<Self, Box<dyn Error>> {
         let parts: Vec<&str> = name.split(':').collect();
-        let [process, descriptor, area_bytes] = parts[..] else { return Err(format!("no arena: {name:?}").into()) };
+        let [process, descriptor, area_bytes] = parts[..] else {
+            return Err(format!("no arena: {name:?}").into());
+        };
         let file = File::options().read(true).write(true).open(format!("/proc/{process}/fd/{descriptor}"))?;
         let area_bytes = area_bytes.parse()?;
         let segment = Segment::open(&file, Layout::new(area_bytes, area_bytes)?, SegmentOptions::default())?;

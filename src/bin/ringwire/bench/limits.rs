@@ -164,7 +164,9 @@ impl Bulk {
                 arena.forth.copy_out(self.offset(message), private);
                 sum = sum.wrapping_add(u64::from(private[private.len() - 1]));
             } else {
-                arena.forth.take_words(self.offset(message), self.bytes / 8, |word| sum = sum.wrapping_add(word));
+                arena
+                    .forth
+                    .take_words(self.offset(message), self.bytes / 8, |word| sum = sum.wrapping_add(word));
             }
             Self::flag(&arena.back, message).store(message, Ordering::Release);
         }
@@ -203,29 +205,36 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     pin(0)?;
     let stolen_before = steal_ticks();
     let (two_lines, next) = line_limits(1, line_round_trips(quick), |index| arena.pair(index));
-    print(json, &json!({"bench": "limits", "what": "two lines", "p50_ns": two_lines, "pairs": PAIRS}));
+    print(json, &json!({"bench": "limits", "what": "two lines", "p50_ns": two_lines, "pairs": PAIRS}))?;
     let (one_line, next) = line_limits(next, line_round_trips(quick), |_| arena.one_line());
-    print(json, &json!({"bench": "limits", "what": "one line", "p50_ns": one_line}));
+    print(json, &json!({"bench": "limits", "what": "one line", "p50_ns": one_line}))?;
     let mut from = next;
     for what in ["futex, two cores", "futex, one core"] {
         let mut samples = Samples::with_capacity(futex_count as usize);
         futex_block(&arena, from, futex_count, Duration::from_micros(arguments.pause_us), &mut samples);
         let (p50_ns, p99_ns) = (samples.quantile(0.5), samples.quantile(0.99));
         let pause_us = arguments.pause_us;
-        print(json, &json!({"bench": "limits", "what": what, "pause_us": pause_us, "p50_ns": p50_ns, "p99_ns": p99_ns}));
+        print(
+            json,
+            &json!({"bench": "limits", "what": what, "pause_us": pause_us, "p50_ns": p50_ns, "p99_ns": p99_ns}),
+        )?;
         from += futex_count;
     }
     for (bulk, from) in bulk_schedule(quick) {
         let private = vec![7; bulk.bytes as usize];
-        let speeds = (0..BULK_BLOCKS).map(|block| bulk.timed_block(&arena, from + block * bulk.count, &private));
+        let speeds =
+            (0..BULK_BLOCKS).map(|block| bulk.timed_block(&arena, from + block * bulk.count, &private));
         let speed = median(&speeds.collect::<Vec<_>>());
         let how = if bulk.copy { "copied in and out" } else { "in place" };
         let what = format!("buffers by a flag, {how}");
-        print(json, &json!({"bench": "limits", "what": what, "size": bulk.bytes, "gb_per_s": rounded(speed)}));
+        print(
+            json,
+            &json!({"bench": "limits", "what": what, "size": bulk.bytes, "gb_per_s": rounded(speed)}),
+        )?;
     }
     peer.join()?;
     let stolen = steal_ticks() - stolen_before;
-    print(json, &json!({"bench": "limits", "what": "steal time", "ticks": stolen}));
+    print(json, &json!({"bench": "limits", "what": "steal time", "ticks": stolen}))?;
     Ok(())
 }
 
@@ -261,7 +270,11 @@ pub fn run_peer(arguments: &PeerArguments) -> Result<(), Box<dyn Error>> {
 }
 
 /// The median over all blocks of their p50, and the next value to count from.
-fn line_limits<'a, W: Word + 'a>(mut from: u32, count: u32, words: impl Fn(u32) -> (&'a W, &'a W)) -> (f64, u32) {
+fn line_limits<'a, W: Word + 'a>(
+    mut from: u32,
+    count: u32,
+    words: impl Fn(u32) -> (&'a W, &'a W),
+) -> (f64, u32) {
     let mut medians = Vec::new();
     let mut samples = Samples::with_capacity(count as usize);
     for index in 0..PAIRS {
@@ -277,7 +290,8 @@ fn line_limits<'a, W: Word + 'a>(mut from: u32, count: u32, words: impl Fn(u32) 
 /// Each way of handing buffers across, and its first message: above all that the lines and futexes count.
 fn bulk_schedule(quick: bool) -> impl Iterator<Item = (Bulk, u32)> {
     let mut next = 1 << 24;
-    let ways = BULK_SIZES.into_iter().flat_map(move |bytes| [false, true].map(|copy| Bulk::new(bytes, copy, quick)));
+    let ways =
+        BULK_SIZES.into_iter().flat_map(move |bytes| [false, true].map(|copy| Bulk::new(bytes, copy, quick)));
     ways.map(move |bulk| {
         let from = next;
         next += BULK_BLOCKS * bulk.count;

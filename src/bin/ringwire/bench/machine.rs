@@ -9,7 +9,8 @@ use nix::unistd::Pid;
 /// Binds the calling thread to the `index`-th of the cores that it may use (modulo their number).
 pub fn pin(index: usize) -> io::Result<()> {
     let allowed = sched_getaffinity(Pid::from_raw(0))?;
-    let cores: Vec<usize> = (0..CpuSet::count()).filter(|core| allowed.is_set(*core).unwrap_or(false)).collect();
+    let cores: Vec<usize> =
+        (0..CpuSet::count()).filter(|core| allowed.is_set(*core).unwrap_or(false)).collect();
     let mut only = CpuSet::new();
     only.set(cores[index % cores.len().max(1)])?;
     sched_setaffinity(Pid::from_raw(0), &only)?;

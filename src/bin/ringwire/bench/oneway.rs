@@ -94,7 +94,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         let run = one_run(&plan, ring)?;
         speeds.push(median(&run.speeds));
         limits.push(median(&run.limits));
-        let per_block: Vec<f64> = run.speeds.iter().zip(&run.limits).map(|(speed, limit)| speed / limit).collect();
+        let per_block: Vec<f64> =
+            run.speeds.iter().zip(&run.limits).map(|(speed, limit)| speed / limit).collect();
         ratios.push(median(&per_block));
         lost += run.lost;
     }
@@ -108,7 +109,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         "msgs_per_s_of_runs": speeds.iter().map(|speed| (speed / per_message).round()).collect::<Vec<_>>(),
         "steal_ticks": steal_ticks() - stolen_before,
     });
-    print(arguments.json, &result);
+    print(arguments.json, &result)?;
     if lost > 0 { Err(format!("{lost} messages lost or out of order").into()) } else { Ok(()) }
 }
 
@@ -128,11 +129,22 @@ fn one_run(plan: &Plan, ring: u32) -> Result<Run, Box<dyn Error>> {
     let socket = socket.to_str().ok_or("temporary directory with a name that is not UTF-8")?;
     let numbers = [plan.size, ring].map(|number| number.to_string());
     let switches = [plan.copy, plan.quick].map(|switch| switch.to_string());
-    let peer =
-        spawn(["peer", "bench", "stream", socket, &name, &numbers[0], &numbers[1], &switches[0], &switches[1]])?;
+    let peer = spawn([
+        "peer",
+        "bench",
+        "stream",
+        socket,
+        &name,
+        &numbers[0],
+        &numbers[1],
+        &switches[0],
+        &switches[1],
+    ])?;
     let mut stream = listener.accept_timeout(Duration::from_secs(10))?;
     if plan.size as usize > stream.max_record_bytes() {
-        return Err(format!("a ring of {ring} bytes takes records of {} bytes", stream.max_record_bytes()).into());
+        return Err(
+            format!("a ring of {ring} bytes takes records of {} bytes", stream.max_record_bytes()).into()
+        );
     }
     pin(0)?;
     let mut private = vec![7; plan.size as usize];
@@ -197,7 +209,12 @@ pub fn run_peer(arguments: &PeerArguments) -> Result<(), Box<dyn Error>> {
 
 /// Reads every byte of every message, and counts those that are in order and right.
 #[inline(never)]
-fn receive_block(plan: &Plan, stream: &mut Stream, from: u32, private: &mut [u8]) -> Result<u32, Box<dyn Error>> {
+fn receive_block(
+    plan: &Plan,
+    stream: &mut Stream,
+    from: u32,
+    private: &mut [u8],
+) -> Result<u32, Box<dyn Error>> {
     let words = u64::from(plan.size / 8);
     let mut right = 0;
     for message in from..from + plan.messages {
@@ -205,7 +222,9 @@ fn receive_block(plan: &Plan, stream: &mut Stream, from: u32, private: &mut [u8]
         let payload = received.payload();
         let number = u64::from(message);
         let intact = if plan.copy {
-            payload.copy_to(private) == private.len() && private[..8] == number.to_ne_bytes() && ends_right(private)
+            payload.copy_to(private) == private.len()
+                && private[..8] == number.to_ne_bytes()
+                && ends_right(private)
         } else {
             let mut sum = 0u64;
             payload.take_words(|word| sum = sum.wrapping_add(word));

@@ -1,5 +1,7 @@
 //! Samples, and how they are printed.
 
+use std::io::{self, Write};
+
 use serde_json::Value;
 
 /// Durations in nanoseconds.
@@ -63,17 +65,18 @@ pub fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
 
-/// Prints one result: as a line of JSON, or as a title and a row for each field.
-pub fn print(json: bool, result: &Value) {
+/// Prints one result: as a line of JSON, or as a row for each field.
+pub fn print(json: bool, result: &Value) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    let Value::Object(fields) = result else { return Ok(()) };
     if json {
-        return println!("{result}");
+        return writeln!(output, "{result}");
     }
-    let Value::Object(fields) = result else { return };
     let width = fields.keys().map(String::len).max().unwrap_or(0);
     for (name, value) in fields {
-        println!("{name:width$}  {value}");
+        writeln!(output, "{name:width$}  {value}")?;
     }
-    println!();
+    writeln!(output)
 }
 
 #[cfg(test)]

@@ -124,7 +124,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         "ratio_p50_of_runs": ratios.iter().map(|ratio| rounded(*ratio)).collect::<Vec<_>>(),
         "steal_ticks": steal_ticks() - stolen_before,
     });
-    print(arguments.json, &result);
+    print(arguments.json, &result)?;
     Ok(())
 }
 
@@ -151,7 +151,8 @@ fn one_run(arguments: &Arguments) -> Result<Run, Box<dyn Error>> {
     let [ring, block_count, per_block_text] = &numbers;
     let size = arguments.size.to_string();
     let pinned = if arguments.pin { "true" } else { "false" };
-    let words = ["peer", "bench", "rtt", socket, &name, &size, &mode, ring, block_count, per_block_text, pinned];
+    let words =
+        ["peer", "bench", "rtt", socket, &name, &size, &mode, ring, block_count, per_block_text, pinned];
     let peer = spawn(words)?;
     let mut stream = listener.accept_timeout(Duration::from_secs(10))?;
     let mut run = Run::default();
@@ -197,7 +198,13 @@ impl Block {
             futex_block(arena, 1 + index * self.per_block, self.per_block, self.pause, &mut self.samples);
         } else {
             let (mine, theirs) = arena.pair(index);
-            line_block(mine, theirs, 1 + index * self.limit_per_block, self.limit_per_block, &mut self.samples);
+            line_block(
+                mine,
+                theirs,
+                1 + index * self.limit_per_block,
+                self.limit_per_block,
+                &mut self.samples,
+            );
         }
         if !self.pinned {
             super::machine::unpin()?;

@@ -1,0 +1,160 @@
+//! Waiting for room.
+#![allow(clippy::unwrap_used, reason = "a model fails by panicking")]
+
+use loom::thread;
+use loom_tests::{Ends, Failure, PAST, Script, Shape, check, must_fail, run};
+use ringwire::ring::RingError;
+use ringwire::sync::{Area, Kernel, weak};
+use ringwire::wait::{WaitError, WaitStrategy};
+
+const WRAP: u64 = 1 << 32;
+/// The reader publishes nothing of its own accord.
+const OWING: Shape = Shape { start: 0, lazy_bytes: 64, ..Shape::new(64) };
+
+/// One message fits; the second lies at the other side of the positions' wrap.
+fn full<const WEAK: u64>() {
+    run::<WEAK>(Shape { start: WRAP - 16, lazy_bytes: 8, ..Shape::new(32) }, Script::singly(&[0, 0]));
+}
+
+fn full_three<const WEAK: u64>() {
+    run::<WEAK>(Shape { start: WRAP - 16, lazy_bytes: 8, ..Shape::new(32) }, Script::singly(&[0, 0, 0]));
+}
+
+fn full_varied<const WEAK: u64>() {
+    run::<WEAK>(Shape { start: WRAP - 32, lazy_bytes: 8, ..Shape::new(64) }, Script::singly(&[9, 1, 2]));
+}
+
+/// `head` moves over two messages at once, and their bytes are written again.
+fn reuse<const WEAK: u64>() {
+    run::<WEAK>(Shape { start: 0, lazy_bytes: 48, ..Shape::new(64) }, Script::singly(&[9]).behind(&[9, 0]));
+}
+
+/// Needs 24 bytes; `head` moves by 16.
+fn steps<const WEAK: u64>() {
+    run::<WEAK>(Shape { start: 0, lazy_bytes: 8, ..Shape::new(64) }, Script::singly(&[9]).behind(&[0, 0, 0]));
+}
+
+fn owing<const WEAK: u64>() {
+    run::<WEAK>(OWING, Script::singly(&[0, 9]).behind(&[9]));
+}
+
+/// The reader has consumed nearly what makes it publish.
+fn owing_half<const WEAK: u64>() {
+    run::<WEAK>(
+        Shape { start: 0, lazy_bytes: 64, ..Shape::new(128) },
+        Script::singly(&[48, 40]).behind(&[40]),
+    );
+}
+
+/// The reader publishes before it spins, with a fence of its own.
+fn spins_first<const WEAK: u64>() {
+    let shape = Shape { strategy: WaitStrategy::SpinThenPark, ..OWING };
+    run::<WEAK>(shape, Script::singly(&[0, 9]).behind(&[9]));
+}
+
+/// The writer gives up waiting for much room, waits for little, then for much again: its marks go back and forth.
+fn gives_up<const WEAK: u64>() {
+    let Ends { mut sender, mut receiver, .. } =
+        Shape { start: 0, lazy_bytes: 8, ..Shape::new(64) }.open::<WEAK>();
+    sender.send(0).unwrap();
+    sender.send(24).unwrap();
+    let writer = thread::spawn(move || {
+        if sender.producer.claim(40) == Err(RingError::Full) {
+            let waited = sender.wait_for_room_until(PAST);
+            assert!(waited.is_ok() || waited == Err(RingError::Wait(WaitError::TimedOut)), "{waited:?}");
+        }
+        sender.send(0).unwrap();
+        sender.send(32).unwrap();
+    });
+    for length in [0, 24, 0, 32] {
+        assert_eq!(receiver.receive(), Ok(length));
+    }
+    writer.join().unwrap();
+}
+
+/// A third thread wakes the writer for no reason.
+fn spurious<const WEAK: u64>() {
+    let Ends { mut sender, mut receiver, area, writer, .. } =
+        Shape { lazy_bytes: 8, ..Shape::new(32) }.open::<WEAK>();
+    sender.send(0).unwrap();
+    let writing = thread::spawn(move || sender.send(0).unwrap());
+    let stranger = thread::spawn(move || writer.wake(area.head()));
+    assert_eq!(receiver.receive(), Ok(0));
+    assert_eq!(receiver.receive(), Ok(0));
+    writing.join().unwrap();
+    stranger.join().unwrap();
+}
+
+#[test]
+fn a_full_ring_waits_across_the_wrap() {
+    check(full::<0>);
+}
+#[test]
+fn three_messages_pass_a_ring_for_one() {
+    check(full_three::<0>);
+}
+#[test]
+fn messages_of_all_lengths_pass_a_full_ring() {
+    check(full_varied::<0>);
+}
+#[test]
+fn bytes_of_two_messages_are_used_again() {
+    check(reuse::<0>);
+}
+#[test]
+fn room_comes_in_steps() {
+    check(steps::<0>);
+}
+#[test]
+fn a_reader_that_owes_the_whole_area_pays() {
+    check(owing::<0>);
+}
+#[test]
+fn a_reader_that_owes_half_the_area_pays() {
+    check(owing_half::<0>);
+}
+#[test]
+fn a_reader_that_spins_first_publishes_first() {
+    check(spins_first::<0>);
+}
+#[test]
+fn a_writer_that_gave_up_comes_back() {
+    check(gives_up::<0>);
+}
+#[test]
+fn a_wake_up_of_the_writer_for_no_reason_does_no_harm() {
+    check(spurious::<0>);
+}
+
+#[test]
+fn head_stored_relaxed() {
+    must_fail(Failure::Race, reuse::<{ weak::HEAD_STORE }>);
+}
+#[test]
+fn head_loaded_relaxed() {
+    must_fail(Failure::Race, reuse::<{ weak::HEAD_LOAD }>);
+}
+#[test]
+fn head_looked_without_fence() {
+    must_fail(Failure::Deadlock, full::<{ weak::FENCE_HEAD_LOOK }>);
+}
+#[test]
+fn head_looked_without_fence_before_spinning() {
+    must_fail(Failure::Deadlock, spins_first::<{ weak::FENCE_HEAD_LOOK }>);
+}
+#[test]
+fn writer_park_without_fence() {
+    must_fail(Failure::Deadlock, full::<{ weak::FENCE_WRITER_PARK }>);
+}
+#[test]
+fn no_room_kept_for_the_next_word() {
+    must_fail(Failure::Race, full::<{ weak::NO_RESERVE }>);
+}
+#[test]
+fn writer_woken_before_there_is_enough() {
+    must_fail(Failure::Deadlock, steps::<{ weak::WRITER_WOKEN_EARLY }>);
+}
+#[test]
+fn reader_parks_owing() {
+    must_fail(Failure::Deadlock, owing::<{ weak::NO_HEAD_BEFORE_PARK }>);
+}
