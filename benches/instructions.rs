@@ -13,7 +13,7 @@ use iai_callgrind::{
 use ringwire::ring::{Consumer, Producer, Tuning};
 use ringwire::shm::{Direction, Layout, Segment, SegmentOptions};
 use ringwire::sync::{Heard, Kernel, Native, NativeWord};
-use ringwire::{Header, Kind};
+use ringwire::{Header, Kind, Stream, WaitStrategy};
 
 /// Nobody sleeps here, so nothing is asked of the kernel.
 #[derive(Clone, Copy)]
@@ -136,9 +136,43 @@ fn check_of_a_header(tag: u32, correlation: u64) -> bool {
     black_box(Header::parse(black_box(tag), black_box(correlation))).is_ok()
 }
 
+struct Ends {
+    client: Stream,
+    server: Stream,
+    payload: Vec<u8>,
+    received: Vec<u8>,
+}
+
+/// Both ends of a connection in this process, in use.
+fn ends() -> Box<Ends> {
+    let (client, server) = Stream::pair_with(65_536, WaitStrategy::SpinOnly).unwrap();
+    let mut ends = Box::new(Ends { client, server, payload: vec![7; 64], received: vec![0; 64] });
+    for _ in 0..3 {
+        pass(&mut ends);
+    }
+    ends
+}
+
+#[inline(always)]
+fn pass(ends: &mut Ends) {
+    ends.client.send(Header::new(Kind::Request, 1, 42), &ends.payload).unwrap();
+    ends.server.receive().unwrap().payload().copy_to(&mut ends.received);
+}
+
+#[library_benchmark(config = at_most(220))]
+#[bench::bytes_64(ends())]
+fn stream_send_and_receive(mut ends: Box<Ends>) -> Box<Ends> {
+    pass(&mut ends);
+    ends
+}
+
+library_benchmark_group!(
+    name = stream_paths;
+    benchmarks = stream_send_and_receive
+);
 library_benchmark_group!(
     name = ring_paths;
     benchmarks = send_and_receive, reserve_write_commit, batch_of_16, poll_of_an_empty_ring, check_of_a_record,
         check_of_a_header
 );
-main!(library_benchmark_groups = ring_paths);
+main!(library_benchmark_groups = ring_paths, stream_paths);

@@ -184,10 +184,12 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(detail) = &self.detail else { return self.kind.fmt(f) };
         f.write_str(&detail.message)?;
-        match &detail.source {
-            Some(source) => write!(f, ": {source}"),
-            None => Ok(()),
+        let mut cause = StdError::source(self);
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
         }
+        Ok(())
     }
 }
 

@@ -336,7 +336,6 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
         // ORDER commit: Release, as in publish() (control: commit_stored_relaxed).
         self.area.word(position as u32).store(length, P::order(weak::COMMIT_STORE, Release));
         // The next record's lines but for its first, which the reader polls: while the peer is busy with this one.
-        self.area.expect_write((self.tail as u32).wrapping_add(64), align8(length).min(1024));
         self.announce(self.published);
     }
 

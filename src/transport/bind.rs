@@ -3,7 +3,7 @@
 //! `path.lock` is held (`flock`) for as long as the server lives; the kernel drops it when the process ends. Whoever holds
 //! it may replace the socket. Nothing but a socket is ever unlinked.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -11,7 +11,6 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket};
 use nix::sys::stat::{Mode, fchmod};
 
@@ -34,7 +33,10 @@ pub(super) fn address(path: &Path) -> Result<UnixAddr, Error> {
     if bytes == 0 {
         return Err(Error::new(ErrorKind::InvalidInput, "empty socket path"));
     }
-    UnixAddr::new(path).map_err(|errno| Error::system(format!("socket path {}", path.display()), errno))
+    UnixAddr::new(path).map_err(|errno| {
+        let message = format!("{:?} cannot be a socket's path (is there a NUL in it?)", path.as_os_str());
+        Error::with_source(ErrorKind::InvalidInput, message, errno)
+    })
 }
 
 pub(super) fn stream_socket() -> nix::Result<OwnedFd> {
@@ -46,8 +48,32 @@ pub(super) fn stream_socket() -> nix::Result<OwnedFd> {
 pub(super) struct BoundPath {
     path: PathBuf,
     socket: FileId,
+    lock: PathLock,
+}
+
+/// The lock beside a path, held until it is dropped. A plain descriptor: the kernel gives the lock up with the last copy
+/// of it, so a forked child that closes its own takes nothing away.
+#[derive(Debug)]
+struct PathLock {
+    path: PathBuf,
+    file: File,
     owner_pid: u32,
-    lock: Flock<File>,
+}
+
+impl PathLock {
+    /// Whether this is the process that took it: a forked child has a copy of the value, but the path is its parent's.
+    fn is_ours(&self) -> bool {
+        std::process::id() == self.owner_pid
+    }
+}
+
+impl Drop for PathLock {
+    fn drop(&mut self) {
+        // While it is still held: who waits for it looks again whether its file is still the one at the path.
+        if self.is_ours() && is_at(&self.file, &self.path) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
 }
 
 /// Device and inode.
@@ -67,7 +93,7 @@ impl BoundPath {
         bind(socket.as_raw_fd(), &address).map_err(|errno| Error::system(doing("binding"), errno))?;
         let metadata = fs::symlink_metadata(path).map_err(|error| Error::system(doing("stat of"), error))?;
         let bound =
-            Self { path: path.into(), socket: file_id(&metadata), owner_pid: std::process::id(), lock };
+            Self { path: path.into(), socket: file_id(&metadata), lock };
         if mode != PRIVATE_MODE {
             fs::set_permissions(path, Permissions::from_mode(mode))
                 .map_err(|error| Error::system(doing("chmod"), error))?;
@@ -84,17 +110,10 @@ impl BoundPath {
 
 impl Drop for BoundPath {
     fn drop(&mut self) {
-        // A forked child has a copy of this value, but the path is its parent's.
-        if std::process::id() != self.owner_pid {
-            return;
-        }
-        if fs::symlink_metadata(&self.path).is_ok_and(|found| file_id(&found) == self.socket) {
+        // Before the lock is dropped, so that nobody else can have put a socket there meanwhile.
+        let is_same = |found: fs::Metadata| file_id(&found) == self.socket;
+        if self.lock.is_ours() && fs::symlink_metadata(&self.path).is_ok_and(is_same) {
             let _ = fs::remove_file(&self.path);
-        }
-        // While it is still held: who waits for it looks again whether its file is still the one at the path.
-        let lock_path = lock_path(&self.path);
-        if is_at(&self.lock, &lock_path) {
-            let _ = fs::remove_file(lock_path);
         }
     }
 }
@@ -116,7 +135,7 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-fn take_lock(path: &Path) -> Result<Flock<File>, Error> {
+fn take_lock(path: &Path) -> Result<PathLock, Error> {
     let lock_path = lock_path(path);
     loop {
         let file = OpenOptions::new()
@@ -128,14 +147,16 @@ fn take_lock(path: &Path) -> Result<Flock<File>, Error> {
             .custom_flags(libc::O_NOFOLLOW)
             .open(&lock_path)
             .map_err(|error| Error::system(format!("opening {}", lock_path.display()), error))?;
-        let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => lock,
-            Err((_, Errno::EWOULDBLOCK)) => return Err(in_use(path, "its lock is held")),
-            Err((_, errno)) => return Err(Error::system(format!("locking {}", lock_path.display()), errno)),
-        };
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(in_use(path, "its lock is held")),
+            Err(TryLockError::Error(error)) => {
+                return Err(Error::system(format!("locking {}", lock_path.display()), error));
+            }
+        }
         // Its holder may have removed the file between our open and our lock: then we hold the lock of nothing.
-        if is_at(&lock, &lock_path) {
-            return Ok(lock);
+        if is_at(&file, &lock_path) {
+            return Ok(PathLock { path: lock_path, file, owner_pid: std::process::id() });
         }
     }
 }
@@ -156,7 +177,10 @@ fn remove_stale_socket(path: &Path, address: &UnixAddr) -> Result<(), Error> {
             format!("{} exists and is not a socket; move it away or choose another path", path.display());
         return Err(Error::new(ErrorKind::NotASocket, message));
     }
-    let probe = stream_socket().map_err(|errno| Error::system("socket for a probe", errno))?;
+    // It must not wait for a place in a living server's backlog.
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let probe = socket(AddressFamily::Unix, SockType::Stream, flags, None)
+        .map_err(|errno| Error::system("socket for a probe", errno))?;
     match connect(probe.as_raw_fd(), address) {
         Err(Errno::ECONNREFUSED) => {}
         Err(Errno::ENOENT) => return Ok(()),

@@ -94,8 +94,7 @@ impl Connection {
             log::warn!("{peer} broke the protocol, closing its connection: {violation}");
             self.hang_up();
         }
-        let message = format!("{peer} broke the protocol: {violation}");
-        Error::with_source(ErrorKind::CorruptPeer, message.clone(), violation.clone())
+        Error::with_source(ErrorKind::CorruptPeer, format!("{peer} broke the protocol"), violation.clone())
     }
 
     fn sleep_on_lifeline(&self, until_ns: u64) -> Heard {

@@ -9,7 +9,7 @@ use zerocopy::IntoBytes;
 
 use super::credentials::Credentials;
 use crate::error::{Error, ErrorKind};
-use crate::shm::{Direction, Layout, Segment, SegmentOptions};
+use crate::shm::{Direction, Layout, Segment, SegmentOptions, ShmError};
 use crate::sys::receive_with_descriptor;
 use crate::wire::{Answer, Features, Hello, MAX_HANDSHAKE_BYTES, Status, VERSION, VERSION_OLDEST};
 
@@ -77,10 +77,12 @@ impl Incoming {
             let received = match receive_with_descriptor(socket, &mut buffer) {
                 Ok(received) => received,
                 Err(Errno::EAGAIN) => return Ok(None),
+                // A server that hangs up with the greeting unread.
+                Err(Errno::ECONNRESET) => return Err(hung_up()),
                 Err(errno) => return Err(Error::system("receiving the server's answer", errno)),
             };
             if received.bytes == 0 {
-                return Err(Error::new(ErrorKind::Handshake, "the server hung up during the handshake"));
+                return Err(hung_up());
             }
             *segment = segment.take().or(received.descriptor);
             self.bytes.extend_from_slice(&buffer[..received.bytes]);
@@ -92,6 +94,10 @@ impl Incoming {
             }
         }
     }
+}
+
+fn hung_up() -> Error {
+    Error::new(ErrorKind::Handshake, "the server hung up during the handshake")
 }
 
 /// What a server allows and wishes for a connection's rings.
@@ -137,7 +143,7 @@ pub(super) fn welcome(
     let sizes = [rings.grant(hello.to_server_bytes), rings.grant(hello.to_client_bytes)];
     let layout =
         Layout::new(sizes[0], sizes[1]).map_err(|error| Refusal::new(Status::Internal, error.to_string()))?;
-    let exhausted = |error: crate::shm::ShmError| {
+    let exhausted = |error: ShmError| {
         let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         Refusal::new(
             Status::ResourceExhausted,
@@ -175,11 +181,14 @@ pub(super) fn settle(
     let layout = Layout::new(answer.to_server_bytes, answer.to_client_bytes)
         .map_err(|error| broken(format!("with a {error}")))?;
     let segment = Segment::open(segment.as_fd(), layout, options).map_err(|error| {
-        Error::with_source(
-            ErrorKind::Handshake,
-            format!("{server} sent a segment that cannot be used"),
-            error,
-        )
+        let kind = match &error {
+            // Not the server's fault.
+            ShmError::Map { source, .. } if source.raw_os_error() == Some(libc::ENOMEM) => {
+                ErrorKind::ResourceExhausted
+            }
+            _ => ErrorKind::Handshake,
+        };
+        Error::with_source(kind, format!("{server} sent a segment that cannot be used"), error)
     })?;
     debug_assert_eq!(segment.layout().ring_bytes(Direction::ToServer), answer.to_server_bytes);
     Ok(Settled { segment, peer_max_message_bytes: answer.max_message_bytes })

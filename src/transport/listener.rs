@@ -257,8 +257,11 @@ impl Listener {
         }
     }
 
+    /// Takes in as many as there are places, or one: so each has been listened to before it can be dropped as the oldest,
+    /// and clients that keep coming do not hold up those that are there.
     fn accept_waiting_clients(&mut self) -> Result<(), Error> {
-        loop {
+        let places = MAX_PENDING.saturating_sub(self.pending.len());
+        for _ in 0..places.max(1) {
             match self.socket.accept() {
                 Ok((socket, _)) => self.admit(socket),
                 Err(error) => match error.raw_os_error() {
@@ -269,6 +272,7 @@ impl Listener {
                 },
             }
         }
+        Ok(())
     }
 
     fn admit(&mut self, socket: UnixStream) {

@@ -18,6 +18,7 @@ pub struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
+    #[inline(always)]
     pub(super) fn new(receiver: &'a mut Receiver, found: Found) -> Self {
         Self { receiver, found }
     }
@@ -38,6 +39,7 @@ impl<'a> Message<'a> {
 }
 
 impl Drop for Message<'_> {
+    #[inline(always)]
     fn drop(&mut self) {
         self.receiver.release(self.found);
     }

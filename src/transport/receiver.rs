@@ -24,6 +24,13 @@ pub(super) struct Found {
     in_ring: Option<Record>,
 }
 
+impl Found {
+    #[inline(always)]
+    fn in_ring(record: Record) -> Self {
+        Self { header: record.header, in_ring: Some(record) }
+    }
+}
+
 /// The receiving half of a [`Stream`](crate::Stream), for a thread of its own.
 ///
 /// Dropping it tells the peer that nothing more will be read.
@@ -40,6 +47,8 @@ pub struct Receiver {
     /// The message whose further fragments nobody wants.
     skipping: Option<Header>,
     corrupt: bool,
+    /// None of the four above: the next record begins a message, and is in the ring.
+    plain: bool,
 }
 
 impl Receiver {
@@ -60,6 +69,7 @@ impl Receiver {
             partial: None,
             skipping: None,
             corrupt: false,
+            plain: true,
         }
     }
 
@@ -74,13 +84,39 @@ impl Receiver {
         self.receive_idling(|| ())
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn receive_idling(&mut self, before_idling: impl FnMut()) -> Result<Message<'_>, Error> {
+        match self.poll_plainly() {
+            Some(found) => Ok(Message::new(self, found)),
+            None => self.receive_slowly(before_idling),
+        }
+    }
+
+    /// A whole message that is there already, where nothing is unusual.
+    #[inline(always)]
+    fn poll_plainly(&mut self) -> Option<Found> {
+        if !self.plain {
+            return None;
+        }
+        let commit = self.consumer.poll()?;
+        match self.consumer.check(commit) {
+            Ok(Some(record)) if record.header.flags().is_whole() => Some(Found::in_ring(record)),
+            // Found again by who asks more closely.
+            _ => None,
+        }
+    }
+
+    #[inline(never)]
+    fn receive_slowly(&mut self, before_idling: impl FnMut()) -> Result<Message<'_>, Error> {
         let found = self.next_start(&mut None, before_idling)?;
         if !found.header.flags().is_whole() {
             return Err(Self::in_fragments());
         }
         Ok(Message::new(self, found))
+    }
+
+    fn set_plain(&mut self) {
+        self.plain = self.stash.is_empty() && !self.is_amid_message() && !self.corrupt;
     }
 
     /// The next message if it is there already.
@@ -129,6 +165,7 @@ impl Receiver {
             if flags.contains(Flags::ABANDONED) {
                 buffer.clear();
                 self.partial = None;
+                self.set_plain();
                 self.release(found);
                 self.check_time(&mut deadline)?;
                 continue;
@@ -144,9 +181,11 @@ impl Receiver {
             let whole = found.header.with_flags(Flags::NONE);
             if !flags.contains(Flags::MORE) {
                 self.partial = None;
+                self.set_plain();
                 return Ok(whole);
             }
             self.partial = Some(whole);
+            self.set_plain();
             if is_empty {
                 self.check_time(&mut deadline)?;
             }
@@ -205,6 +244,7 @@ impl Receiver {
 
     fn refuse_large_message(&mut self, found: Found, bytes: usize) -> Error {
         self.partial = None;
+        self.set_plain();
         self.skip_rest_after(found);
         let limit = self.max_message_bytes;
         let message =
@@ -216,6 +256,7 @@ impl Receiver {
     pub(super) fn skip_rest_after(&mut self, found: Found) {
         if found.header.flags().contains(Flags::MORE) {
             self.skipping = Some(found.header.with_flags(Flags::NONE));
+            self.set_plain();
         }
         self.release(found);
     }
@@ -223,6 +264,7 @@ impl Receiver {
     /// Lets go of the fragments of the message under way when they come.
     pub(super) fn skip_rest_of(&mut self, header: Header) {
         self.skipping = Some(header);
+        self.set_plain();
     }
 
     /// Waits for the first record of a message, at most until `deadline` (set when the first wait begins).
@@ -300,6 +342,7 @@ impl Receiver {
             self.check_fragment(&found, of)?;
             if !found.header.flags().contains(Flags::MORE) {
                 self.skipping = None;
+                self.set_plain();
             }
             self.release(found);
             match self.poll()? {
@@ -342,21 +385,26 @@ impl Receiver {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn payload(&self, found: &Found) -> Payload<'_> {
-        match (&found.in_ring, self.stash.front()) {
-            (Some(record), _) => self.consumer.payload(record),
-            (None, Some((_, payload))) => Payload::private(payload),
-            (None, None) => Payload::private(&[]),
+        match &found.in_ring {
+            Some(record) => self.consumer.payload(record),
+            None => Payload::private(self.stash.front().map_or(&[], |(_, payload)| payload)),
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn release(&mut self, found: Found) {
         match found.in_ring {
             Some(record) => self.consumer.release(record),
-            None => self.stash.pop(),
+            None => self.release_stashed(),
         }
+    }
+
+    #[cold]
+    fn release_stashed(&mut self) {
+        self.stash.pop();
+        self.set_plain();
     }
 
     /// While this side waits for room: sets aside what arrives, so that the peer gets room to go on.
@@ -371,6 +419,7 @@ impl Receiver {
                     let payload = self.consumer.payload(&record).to_vec();
                     self.consumer.release(record);
                     self.stash.push(record.header, payload);
+                    self.plain = false;
                 }
                 // The end is found again by the next receive.
                 Ok(_) | Err(RingError::Closed) => break,
@@ -394,6 +443,7 @@ impl Receiver {
     fn fail(&mut self, error: RingError) -> Error {
         if matches!(error, RingError::Corrupt(_)) {
             self.corrupt = true;
+            self.plain = false;
             self.consumer.close();
         }
         self.consumer.kernel().connection().error(error)

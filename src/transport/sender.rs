@@ -79,12 +79,12 @@ impl Sender {
     /// # Errors
     /// [`ErrorKind::Full`] or [`ErrorKind::TimedOut`] by choice, [`ErrorKind::MessageTooLarge`] beyond the peer's limit,
     /// [`ErrorKind::PeerClosed`], [`ErrorKind::PeerDied`], [`ErrorKind::CorruptPeer`].
-    #[inline]
+    #[inline(always)]
     pub fn send(&mut self, header: Header, payload: &[u8]) -> Result<(), Error> {
         self.send_while(header, payload, &mut ())
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn send_while(
         &mut self,
         header: Header,

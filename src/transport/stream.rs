@@ -102,7 +102,7 @@ impl Stream {
     /// # Errors
     /// As [`Sender::send`]; also [`ErrorKind::ResourceExhausted`] when both rings are full and as much as the message
     /// limit has been set aside meanwhile.
-    #[inline]
+    #[inline(always)]
     pub fn send(&mut self, header: Header, payload: &[u8]) -> Result<(), Error> {
         self.sender.send_while(header, payload, &mut Some(&mut self.receiver))
     }
@@ -140,7 +140,7 @@ impl Stream {
     ///
     /// # Errors
     /// As [`Receiver::receive`].
-    #[inline]
+    #[inline(always)]
     pub fn receive(&mut self) -> Result<Message<'_>, Error> {
         self.receiver.receive_idling(|| self.sender.trim_idle())
     }

@@ -1,19 +1,37 @@
 //! Cores, steal time, and pauses.
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
-/// Binds the calling thread to the `index`-th of the cores that it may use (modulo their number).
+/// The cores that this process was given when it started.
+fn given() -> io::Result<&'static CpuSet> {
+    static GIVEN: OnceLock<CpuSet> = OnceLock::new();
+    match GIVEN.get() {
+        Some(given) => Ok(given),
+        None => {
+            let now = sched_getaffinity(Pid::from_raw(0))?;
+            Ok(GIVEN.get_or_init(|| now))
+        }
+    }
+}
+
+/// Binds the calling thread to the `index`-th of the cores that the process was given (modulo their number).
 pub fn pin(index: usize) -> io::Result<()> {
-    let allowed = sched_getaffinity(Pid::from_raw(0))?;
-    let cores: Vec<usize> =
-        (0..CpuSet::count()).filter(|core| allowed.is_set(*core).unwrap_or(false)).collect();
+    let given = given()?;
+    let cores: Vec<usize> = (0..CpuSet::count()).filter(|core| given.is_set(*core).unwrap_or(false)).collect();
     let mut only = CpuSet::new();
     only.set(cores[index % cores.len().max(1)])?;
     sched_setaffinity(Pid::from_raw(0), &only)?;
+    Ok(())
+}
+
+/// Lets the calling thread run again on every core that the process was given: also what a new process inherits.
+pub fn unpin() -> io::Result<()> {
+    sched_setaffinity(Pid::from_raw(0), given()?)?;
     Ok(())
 }
 
@@ -32,14 +50,4 @@ pub fn busy_wait(pause: Duration) {
     while started.elapsed() < pause {
         std::hint::spin_loop();
     }
-}
-
-/// Lets the calling thread run on every core again.
-pub fn unpin() -> io::Result<()> {
-    let mut all = CpuSet::new();
-    for core in 0..CpuSet::count() {
-        all.set(core)?;
-    }
-    sched_setaffinity(Pid::from_raw(0), &all)?;
-    Ok(())
 }

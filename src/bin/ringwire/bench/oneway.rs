@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::arena::Arena;
 use super::limits::{Bulk, QUICK, gb_per_s};
-use super::machine::{pin, steal_ticks};
+use super::machine::{pin, steal_ticks, unpin};
 use super::report::{median, print, rounded};
 use crate::child::{PrivateDirectory, spawn};
 
@@ -121,6 +121,8 @@ struct Run {
 }
 
 fn one_run(plan: &Plan, ring: u32) -> Result<Run, Box<dyn Error>> {
+    // The second process inherits the cores of this one.
+    unpin()?;
     let directory = PrivateDirectory::create()?;
     let socket = directory.path().join("stream.sock");
     let (arena, name) = Arena::create(Bulk::arena_bytes(plan.size))?;

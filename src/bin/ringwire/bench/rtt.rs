@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::arena::{Arena, PAIRS};
 use super::limits::{BLOCK_ROUND_TRIPS, QUICK, futex_block, futex_block_peer, line_block, line_block_peer};
-use super::machine::{busy_wait, pin, steal_ticks};
+use super::machine::{busy_wait, pin, steal_ticks, unpin};
 use super::report::{Samples, median, print, rounded};
 use crate::child::{PrivateDirectory, spawn};
 
@@ -137,6 +137,8 @@ struct Run {
 
 fn one_run(arguments: &Arguments) -> Result<Run, Box<dyn Error>> {
     let (blocks, per_block) = schedule(arguments);
+    // The second process inherits the cores of this one.
+    unpin()?;
     let directory = PrivateDirectory::create()?;
     let socket = directory.path().join("rtt.sock");
     let (arena, name) = Arena::create(0)?;
@@ -207,7 +209,7 @@ impl Block {
             );
         }
         if !self.pinned {
-            super::machine::unpin()?;
+            unpin()?;
         }
         run.limits.push(self.samples.quantile(0.5) as f64);
         Ok(())
@@ -287,7 +289,7 @@ pub fn run_peer(arguments: &PeerArguments) -> Result<(), Box<dyn Error>> {
             line_block_peer(mine, theirs, 1 + index * limit_per_block, limit_per_block);
         }
         if !arguments.pinned {
-            super::machine::unpin()?;
+            unpin()?;
         }
         for _ in 0..=arguments.per_block {
             echo(&mut stream, &mut buffer, arguments.size)?;
