@@ -248,7 +248,7 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
             let word = self.area.word(self.position as u32);
             match spinner.spin(|| word.load(Relaxed) != 0) {
                 Spin::Ready => return Ok(()),
-                Spin::Park => return self.park(spinner, deadline, before_idling),
+                Spin::Park => return self.park(deadline, before_idling),
                 Spin::Look => {
                     if self.look_around(deadline)? {
                         return Ok(());
@@ -261,25 +261,19 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
     #[inline(never)]
     fn park(
         &mut self,
-        spinner: &mut Spinner,
         deadline: Deadline,
         before_idling: impl FnOnce(),
     ) -> Result<(), WaitError> {
-        let started_ns = Deadline::now_ns();
-        let mut now_ns = started_ns;
         for _ in 0..FUTEX_SLICES {
-            self.park_on_commit_word((now_ns + LOOK_EVERY_NS).min(deadline.as_ns()));
+            self.park_on_commit_word((Deadline::now_ns() + LOOK_EVERY_NS).min(deadline.as_ns()));
             if self.is_readable() {
-                spinner.slept_since(started_ns);
                 return Ok(());
             }
             if self.look_around(deadline)? {
                 return Ok(());
             }
-            now_ns = Deadline::now_ns();
         }
         before_idling();
-        spinner.slept_since(started_ns);
         loop {
             let heard = self.park_on_lifeline(deadline);
             // Behind a hang-up too: the peer may have committed between our last look and its death.

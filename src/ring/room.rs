@@ -28,8 +28,7 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
                 if enough(seen) {
                     return Ok(());
                 }
-                let started_ns = Deadline::now_ns();
-                let until_ns = (started_ns + LOOK_EVERY_NS).min(deadline.as_ns());
+                let until_ns = (Deadline::now_ns() + LOOK_EVERY_NS).min(deadline.as_ns());
                 // The reader wakes whoever waits for a byte that it has released: the last of those wanted.
                 let mark = Mark::on_word((want - 8) as u32);
                 park_on_word::<P, K>(
@@ -42,7 +41,6 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
                     weak::FENCE_WRITER_PARK,
                     || (),
                 );
-                spinner.slept_since(started_ns);
             }
         }
         self.look_around(enough, deadline)

@@ -85,11 +85,18 @@ impl Receiver {
     }
 
     #[inline(always)]
-    pub(super) fn receive_idling(&mut self, before_idling: impl FnMut()) -> Result<Message<'_>, Error> {
-        match self.poll_plainly() {
-            Some(found) => Ok(Message::new(self, found)),
-            None => self.receive_slowly(before_idling),
+    pub(super) fn receive_idling(&mut self, mut before_idling: impl FnMut()) -> Result<Message<'_>, Error> {
+        if let Some(found) = self.poll_plainly() {
+            return Ok(Message::new(self, found));
         }
+        let mut deadline = None;
+        if self.plain {
+            self.wait(&mut deadline, &mut before_idling)?;
+            if let Some(found) = self.poll_plainly() {
+                return Ok(Message::new(self, found));
+            }
+        }
+        self.receive_slowly(deadline, before_idling)
     }
 
     /// A whole message that is there already, where nothing is unusual.
@@ -106,9 +113,13 @@ impl Receiver {
         }
     }
 
-    #[inline(never)]
-    fn receive_slowly(&mut self, before_idling: impl FnMut()) -> Result<Message<'_>, Error> {
-        let found = self.next_start(&mut None, before_idling)?;
+    #[cold]
+    fn receive_slowly(
+        &mut self,
+        mut deadline: Option<Deadline>,
+        before_idling: impl FnMut(),
+    ) -> Result<Message<'_>, Error> {
+        let found = self.next_start(&mut deadline, before_idling)?;
         if !found.header.flags().is_whole() {
             return Err(Self::in_fragments());
         }

@@ -10,6 +10,9 @@ use crate::sync::Permits;
 /// longer than twice that is better slept through.
 pub const MAX_SPIN_US: u64 = 20;
 const MAX_SPIN_NS: u64 = MAX_SPIN_US * 1_000;
+const MIN_SPIN_NS: u64 = 2_000;
+/// At the worst one wait in 64 spins in vain: 0.3 us a wait.
+const MAX_IN_VAIN: u32 = 6;
 /// Polls between two looks at the clock.
 const POLLS_PER_LOOK: u32 = 64;
 /// A wait begins with this many polls without a pause (about 1 us): a pause costs 20 to 50 ns, a tenth of a hand-off.
@@ -43,11 +46,19 @@ pub enum Spin {
 }
 
 /// The spin policy of one waiting thread. Private to it; only the permits are shared.
+///
+/// A spin that ends in vain has cost its whole window, and perhaps the core that the peer needed: after `n` of them in a
+/// row the next `2^n - 1` waits park at once. A spin that pays starts the count anew. What a sleep took says nothing: on
+/// a busy core it ends early, and a spin would still have been in vain.
 #[derive(Debug)]
 pub struct Spinner {
     strategy: WaitStrategy,
-    /// A running mean of what recent waits took, in nanoseconds.
+    /// A running mean of what successful spins took, in nanoseconds.
     recent_ns: u64,
+    /// Spins in vain, one after the other.
+    in_vain: u32,
+    /// Waits that park at once before the next spin.
+    skip: u32,
 }
 
 fn process_permits() -> &'static Permits {
@@ -62,7 +73,7 @@ impl Spinner {
     /// A policy that follows `strategy`.
     #[must_use]
     pub fn new(strategy: WaitStrategy) -> Self {
-        Self { strategy, recent_ns: MAX_SPIN_NS / 2 }
+        Self { strategy, recent_ns: MAX_SPIN_NS, in_vain: 0, skip: 0 }
     }
 
     /// The strategy it follows.
@@ -71,15 +82,9 @@ impl Spinner {
         self.strategy
     }
 
-    /// Present length of the window in nanoseconds: twice the recent wait, none where that would not be enough.
-    #[must_use]
-    pub fn window_ns(&self) -> u64 {
-        match self.strategy {
-            WaitStrategy::SpinOnly => u64::MAX,
-            WaitStrategy::ParkAtOnce => 0,
-            WaitStrategy::SpinThenPark if self.recent_ns > MAX_SPIN_NS => 0,
-            WaitStrategy::SpinThenPark => (self.recent_ns * 2).min(MAX_SPIN_NS),
-        }
+    /// Length of the next spin in nanoseconds: some times what recent ones took.
+    fn window_ns(&self) -> u64 {
+        (self.recent_ns * 4).clamp(MIN_SPIN_NS, MAX_SPIN_NS)
     }
 
     /// Polls `ready` for the window's length.
@@ -109,39 +114,40 @@ impl Spinner {
     }
 
     fn spin_for_window(&mut self, ready: &mut impl FnMut() -> bool) -> Spin {
-        let window_ns = self.window_ns();
-        if window_ns == 0 {
+        if self.skip > 0 {
+            self.skip -= 1;
             return Spin::Park;
         }
         let Some(_permit) = process_permits().try_take() else {
             return Spin::Park;
         };
         if poll_eagerly(ready) {
-            self.learn(SHORT_NS);
+            self.succeeded(SHORT_NS);
             return Spin::Ready;
         }
+        let window_ns = self.window_ns();
         let started_ns = Deadline::now_ns();
         let mut spent_ns = 0;
         while spent_ns < window_ns {
             if poll_some(ready) {
-                self.learn(spent_ns + SHORT_NS);
+                self.succeeded(spent_ns + SHORT_NS);
                 return Spin::Ready;
             }
-            spent_ns = Deadline::now_ns() - started_ns;
+            spent_ns = Deadline::now_ns().saturating_sub(started_ns);
         }
+        self.failed();
         Spin::Park
     }
 
-    /// Takes note of a wait that began to sleep at `started_ns` (`CLOCK_MONOTONIC`) and is over.
-    pub fn slept_since(&mut self, started_ns: u64) {
-        if self.strategy == WaitStrategy::SpinThenPark {
-            self.learn(Deadline::now_ns().saturating_sub(started_ns));
-        }
+    fn succeeded(&mut self, spent_ns: u64) {
+        self.in_vain = 0;
+        self.recent_ns = (self.recent_ns * 7 + spent_ns) / 8;
     }
 
-    /// An eighth of the new value; long waits count as four windows, so that a few short ones bring the spinning back.
-    fn learn(&mut self, waited_ns: u64) {
-        self.recent_ns = (self.recent_ns * 7 + waited_ns.min(4 * MAX_SPIN_NS)) / 8;
+    fn failed(&mut self) {
+        self.in_vain = (self.in_vain + 1).min(MAX_IN_VAIN);
+        self.skip = (1 << self.in_vain) - 1;
+        self.recent_ns = MAX_SPIN_NS;
     }
 }
 
@@ -165,21 +171,37 @@ fn poll_some(ready: &mut impl FnMut() -> bool) -> bool {
 mod tests {
     use super::*;
 
+    /// Spins until one fails or pays, and says how many waits parked at once before it.
+    fn parked_before_next_spin(spinner: &mut Spinner, pays: bool) -> u32 {
+        for parked in 0.. {
+            let mut polled = false;
+            let end = spinner.spin(|| {
+                polled = true;
+                pays
+            });
+            // Another test may have the only permit.
+            if polled {
+                assert_eq!(end, if pays { Spin::Ready } else { Spin::Park });
+                return parked;
+            }
+            std::thread::yield_now();
+        }
+        unreachable!()
+    }
+
     #[test]
-    fn long_waits_close_the_window_and_short_ones_open_it() {
+    fn spins_in_vain_get_rarer_and_one_that_pays_brings_them_back() {
         let mut spinner = Spinner::new(WaitStrategy::SpinThenPark);
-        assert!(spinner.window_ns() > 0);
-        for _ in 0..40 {
-            spinner.learn(50_000_000);
+        for expected in [0, 1, 3, 7, 15, 31, 63, 63] {
+            assert!(parked_before_next_spin(&mut spinner, false) >= expected);
+            assert_eq!(spinner.window_ns(), MAX_SPIN_NS);
         }
-        assert_eq!(spinner.window_ns(), 0);
-        assert_eq!(spinner.spin(|| panic!("no window, no poll")), Spin::Park);
+        parked_before_next_spin(&mut spinner, true);
+        assert_eq!(spinner.skip, 0);
         for _ in 0..40 {
-            spinner.learn(8_000);
+            parked_before_next_spin(&mut spinner, true);
         }
-        spinner.slept_since(Deadline::now_ns());
-        Spinner::new(WaitStrategy::ParkAtOnce).slept_since(0);
-        assert!((7_000..=20_000).contains(&spinner.window_ns()), "{}", spinner.window_ns());
+        assert!((MIN_SPIN_NS..MAX_SPIN_NS).contains(&spinner.window_ns()));
     }
 
     #[test]

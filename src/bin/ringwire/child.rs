@@ -1,11 +1,12 @@
 //! The second process.
 
 use std::ffi::OsStr;
-use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+
+use nix::sys::{prctl, signal::Signal};
+use nix::unistd::mkdtemp;
 
 /// A process of our own, ended and waited for when this is dropped.
 #[derive(Debug)]
@@ -13,7 +14,7 @@ pub struct Peer {
     child: Child,
 }
 
-/// Starts this same program with `arguments`; it dies with this process.
+/// Starts this same program with `arguments`, to call [`die_with_parent`].
 pub fn spawn<I, S>(arguments: I) -> io::Result<Peer>
 where
     I: IntoIterator<Item = S>,
@@ -48,6 +49,12 @@ impl Drop for Peer {
     }
 }
 
+/// In the second process: ends with the first, however that ends.
+pub fn die_with_parent() -> io::Result<()> {
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    Ok(())
+}
+
 /// A private directory for sockets, removed when this is dropped.
 #[derive(Debug)]
 pub struct PrivateDirectory {
@@ -57,8 +64,9 @@ pub struct PrivateDirectory {
 impl PrivateDirectory {
     /// Makes one in the system's directory for temporary files.
     pub fn create() -> io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("ringwire-{}", std::process::id()));
-        DirBuilder::new().mode(0o700).create(&path)?;
+        let template = std::env::temp_dir().join("ringwire-XXXXXX");
+        let path = mkdtemp(&template)
+            .map_err(|errno| io::Error::other(format!("making a directory like {}: {errno}", template.display())))?;
         Ok(Self { path })
     }
 

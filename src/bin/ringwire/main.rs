@@ -5,6 +5,7 @@ mod bench;
 mod child;
 mod demo;
 
+use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 
@@ -40,13 +41,20 @@ enum PeerCommand {
     Bench(bench::PeerCommand),
 }
 
+fn run_peer(command: &PeerCommand) -> Result<(), Box<dyn Error>> {
+    child::die_with_parent()?;
+    match command {
+        PeerCommand::Demo(arguments) => demo::run_peer(arguments),
+        PeerCommand::Bench(command) => bench::run_peer(command),
+    }
+}
+
 fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
     let done = match Arguments::parse().command {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Bench(command) => bench::run(&command).map(|()| ExitCode::SUCCESS),
-        Command::Peer(PeerCommand::Demo(arguments)) => demo::run_peer(&arguments).map(|()| ExitCode::SUCCESS),
-        Command::Peer(PeerCommand::Bench(command)) => bench::run_peer(&command).map(|()| ExitCode::SUCCESS),
+        Command::Peer(command) => run_peer(&command).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {
         let cause = error.downcast_ref::<io::Error>().map(io::Error::kind);

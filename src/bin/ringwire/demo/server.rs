@@ -8,8 +8,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use nix::sys::prctl;
-use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use ringwire::{Listener, Stream};
@@ -45,8 +43,6 @@ fn socket_path(directory: &Path) -> PathBuf {
 
 /// Serves one client: first through the ring, then through the socket, each until it closes.
 pub fn run_peer(arguments: &PeerArguments) -> Result<(), Box<dyn Error>> {
-    // However the client ends, nobody else will need this process.
-    prctl::set_pdeathsig(Signal::SIGKILL)?;
     let socket = UnixListener::bind(socket_path(&arguments.directory))?;
     // Last, so that who reaches this one reaches the other.
     let mut listener = Listener::bind(ring_path(&arguments.directory))?;
