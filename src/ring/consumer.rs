@@ -14,6 +14,8 @@ use crate::wait::{
 };
 use crate::wire::{Header, HeaderError};
 
+/// What travels between two cores at a time.
+const LINE_BYTES: u32 = 64;
 /// A reader sleeps on its word this many times, then goes over to the lifeline.
 const FUTEX_SLICES: u64 = FUTEX_STAGE_NS / LOOK_EVERY_NS;
 
@@ -246,7 +248,12 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
                 self.publish_consumed();
             }
             let word = self.area.word(self.position as u32);
-            match spinner.spin(|| word.load(Relaxed) != 0) {
+            let (area, behind) = (&self.area, (self.position as u32).wrapping_add(LINE_BYTES));
+            match spinner.spin(|| {
+                // The record's second line travels beside its first, and not after it.
+                area.expect_read(behind);
+                word.load(Relaxed) != 0
+            }) {
                 Spin::Ready => return Ok(()),
                 Spin::Park => return self.park(deadline, before_idling),
                 Spin::Look => {

@@ -241,11 +241,15 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
 
     /// Starts again at offset 0 if the ring is drained, so that a quiet connection keeps to the first bytes of its area.
     fn cross_boundary(&mut self, step: u32) -> Result<(), RingError> {
-        self.load_head()?;
         let offset = self.offset(self.tail);
-        if self.head_seen == self.tail {
+        let fits_below = offset != 0 && step + TRAILING_BYTES <= offset;
+        // The look at `head` is a cache miss: only where something can come of it.
+        if !fits_below && !self.is_worth_trimming(offset, step) {
+            return Ok(());
+        }
+        if self.is_drained()? {
             self.trim_behind(offset, step);
-            if offset != 0 && step + TRAILING_BYTES <= offset {
+            if fits_below {
                 self.pad(self.ring_bytes - offset);
             }
         }
@@ -335,7 +339,6 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
         }
         // ORDER commit: Release, as in publish() (control: commit_stored_relaxed).
         self.area.word(position as u32).store(length, P::order(weak::COMMIT_STORE, Release));
-        // The next record's lines but for its first, which the reader polls: while the peer is busy with this one.
         self.announce(self.published);
     }
 
@@ -370,7 +373,7 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
     fn publish(&mut self) {
         if let Some(first) = self.pending.take() {
             // ORDER commit: Release, so that payload, header, later commit words of the batch and the trailing zero are
-            // there for who sees it (control: commit_stored_relaxed). The other end is in Consumer::peek.
+            // there for who sees it (control: first_commit_of_a_batch_stored_relaxed). The other end is in Consumer::poll.
             let order = P::order(weak::COMMIT_STORE, Release);
             if !P::breaks(weak::FIRST_FIRST) {
                 self.area.word(first.position as u32).store(first.commit, order);

@@ -90,12 +90,16 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
         self.trimmed_ns = Deadline::now_ns();
     }
 
+    /// Whether a burst has left enough behind what a record at `offset` needs.
+    pub(super) fn is_worth_trimming(&self, offset: u32, step: u32) -> bool {
+        self.high_water.saturating_sub(offset + step + TRAILING_BYTES) > TRIM_FROM_BYTES
+    }
+
     /// On a send that finds its ring drained: the reader waits at `offset` and has released everything, the padding too
     /// that brought it here; what lies beyond the coming record is free.
     pub(super) fn trim_behind(&mut self, offset: u32, step: u32) {
-        let keep = offset.saturating_add(step + TRAILING_BYTES);
-        if self.high_water > keep && self.high_water - keep > TRIM_FROM_BYTES {
-            self.trim_above(keep);
+        if self.is_worth_trimming(offset, step) {
+            self.trim_above(offset + step + TRAILING_BYTES);
         }
     }
 

@@ -227,16 +227,18 @@ impl RecordArea for NativeArea {
 
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    fn expect_write(&self, offset: u32, bytes: u32) {
-        let mut at = 0;
-        while at < bytes {
-            let line = self.word(offset + at).as_ptr();
-            // SAFETY: a hint; it accesses no memory as far as the program can tell.
-            unsafe {
-                core::arch::asm!("prefetchw [{line}]", line = in(reg) line, options(nostack, preserves_flags))
-            };
-            at += 64;
-        }
+    fn expect_write(&self, offset: u32) {
+        let line = self.word(offset).as_ptr();
+        // SAFETY: a hint; it accesses no memory as far as the program can tell.
+        unsafe { core::arch::asm!("prefetchw [{line}]", line = in(reg) line, options(nostack, preserves_flags)) };
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn expect_read(&self, offset: u32) {
+        let line = self.word(offset).as_ptr();
+        // SAFETY: a hint; it accesses no memory as far as the program can tell.
+        unsafe { core::arch::asm!("prefetcht0 [{line}]", line = in(reg) line, options(nostack, preserves_flags)) };
     }
 
     #[inline(always)]

@@ -68,10 +68,16 @@ pub trait RecordArea: Area {
         self.copy_in(offset + 16, payload);
     }
 
-    /// Asks for the lines that hold the `bytes` from `offset` on, to be written soon. An economy: may do nothing.
+    /// Asks for the line of `offset` (modulo the area's size), to be written soon. An economy: may do nothing.
     #[inline(always)]
-    fn expect_write(&self, offset: u32, bytes: u32) {
-        let _ = (offset, bytes);
+    fn expect_write(&self, offset: u32) {
+        let _ = offset;
+    }
+
+    /// Asks for the line of `offset` (modulo the area's size), to be read soon. An economy: may do nothing.
+    #[inline(always)]
+    fn expect_read(&self, offset: u32) {
+        let _ = offset;
     }
 
     /// As [`Area::header`].

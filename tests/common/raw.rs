@@ -134,7 +134,8 @@ pub(crate) fn raw_client(listener: &mut Listener, ring_bytes: u32) -> (Stream, R
     let path = listener.path().to_owned();
     let client = thread::spawn(move || {
         let mut socket = UnixStream::connect(path).unwrap();
-        let (answer, descriptors) = greet(&mut socket, Hello::new(ring_bytes, ring_bytes, 10 << 20).as_bytes());
+        let (answer, descriptors) =
+            greet(&mut socket, Hello::new(ring_bytes, ring_bytes, 10 << 20).as_bytes());
         let layout = Layout::new(answer.to_server_bytes, answer.to_client_bytes).unwrap();
         let segment = Segment::open(&descriptors[0], layout, SegmentOptions::default()).unwrap();
         RawPeer::new(socket, segment, Direction::ToServer)

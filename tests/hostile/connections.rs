@@ -17,7 +17,10 @@ fn listener(directory: &tempfile::TempDir) -> Listener {
 }
 
 /// What the server says to what a raw client writes, and says again; then the raw client must be hung up on.
-fn server_says(write: impl FnOnce(&mut RawWriter), mut take: impl FnMut(&mut Stream) -> Result<(), Error>) -> Error {
+fn server_says(
+    write: impl FnOnce(&mut RawWriter),
+    mut take: impl FnMut(&mut Stream) -> Result<(), Error>,
+) -> Error {
     let directory = tempfile::tempdir().unwrap();
     let (mut stream, mut client) = raw_client(&mut listener(&directory), 4096);
     write(&mut client.writer());
@@ -100,7 +103,10 @@ fn messages_before_the_broken_word_are_received() {
     writer.commit(5);
     for count in 0..5 {
         let message = stream.receive().unwrap();
-        assert_eq!((message.header().correlation, message.payload().to_vec()), (count, vec![count as u8; 20]));
+        assert_eq!(
+            (message.header().correlation, message.payload().to_vec()),
+            (count, vec![count as u8; 20])
+        );
     }
     assert_eq!(stream.receive().map(drop).unwrap_err().kind(), ErrorKind::CorruptPeer);
 }

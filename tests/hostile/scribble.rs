@@ -33,7 +33,11 @@ fn scribble(random: &mut Random, area: &NativeArea, tame: bool) {
     let near = area.head().load(Relaxed);
     let value = if tame { plausible(random, near) } else { random.next() as u32 };
     // Where the reader looks, more often than anywhere.
-    let offset = if random.below(2) == 0 { near.wrapping_add(8 * random.below(8) as u32) } else { random.next() as u32 };
+    let offset = if random.below(2) == 0 {
+        near.wrapping_add(8 * random.below(8) as u32)
+    } else {
+        random.next() as u32
+    };
     match random.below(12) {
         0 => area.head().store(value, Relaxed),
         1 => area.reader_parked().store(value, Relaxed),

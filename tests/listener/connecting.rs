@@ -174,7 +174,11 @@ fn a_welcome_that_cannot_be_used_is_a_failed_handshake_with_the_reason() {
     let socket = OwnedFd::from(UnixStream::pair().unwrap().0);
     for (sizes, descriptors, said) in [
         ([4096, 4096], vec![], "sent a welcome without a segment"),
-        ([5000, 4096], vec![segment(4096)], "sent a welcome with a ring of 5000 bytes, expected a power of two"),
+        (
+            [5000, 4096],
+            vec![segment(4096)],
+            "sent a welcome with a ring of 5000 bytes, expected a power of two",
+        ),
         ([4096, 0], vec![segment(4096)], "ring of 0 bytes"),
         ([8192, 4096], vec![segment(4096)], "segment of 12288 bytes, expected 16384"),
         ([4096, 4096], vec![unsealed], "segment with seals"),

@@ -42,7 +42,10 @@ fn garbage_is_refused_with_an_explanation() {
         assert_eq!(reason, format!("handshake message of {size} bytes, expected 48 to 4096"));
     }
     let (status, reason) = refusal_of(Hello { version_oldest: 3, version: 2, ..hello() }.as_bytes());
-    assert_eq!((status, &*reason), (Status::InvalidArgument, "handshake with an empty version range: 3 to 2"));
+    assert_eq!(
+        (status, &*reason),
+        (Status::InvalidArgument, "handshake with an empty version range: 3 to 2")
+    );
 }
 
 #[test]
@@ -182,7 +185,10 @@ fn clients_that_keep_coming_and_stall_do_not_keep_a_good_one_or_a_timeout_waitin
     });
     let mut stream = listener.accept().unwrap();
     works(&mut stream, &mut client.join().unwrap());
-    assert_eq!(listener.accept_timeout(Duration::from_millis(200)).map(drop).unwrap_err().kind(), ErrorKind::TimedOut);
+    assert_eq!(
+        listener.accept_timeout(Duration::from_millis(200)).map(drop).unwrap_err().kind(),
+        ErrorKind::TimedOut
+    );
     drop(stop);
     // Its last connect may be waiting for a place in the backlog.
     while !flood.is_finished() {

@@ -79,7 +79,9 @@ fn rings_are_what_the_client_asks_for_within_the_server_s_limit() {
 fn a_listener_s_own_sizes_are_checked_before_it_binds() {
     let (_directory, path) = directory();
     for bytes in [0, 1, 4095, 5000, 1 << 31] {
-        for builder in [Listener::builder(&path).ring_bytes(bytes), Listener::builder(&path).max_ring_bytes(bytes)] {
+        for builder in
+            [Listener::builder(&path).ring_bytes(bytes), Listener::builder(&path).max_ring_bytes(bytes)]
+        {
             let error = builder.bind().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
             assert!(error.to_string().contains("expected a power of two from 4096 to 1073741824"), "{error}");
@@ -96,12 +98,16 @@ fn who_is_not_allowed_is_told_who_it_is() {
     let (_directory, path) = directory();
     let listener = Listener::builder(&path).accept_from(other.clone()).bind().unwrap();
     let mut listener = listener;
-    let accepting = thread::spawn(move || listener.accept_timeout(Duration::from_secs(2)).map(drop).unwrap_err().kind());
+    let accepting =
+        thread::spawn(move || listener.accept_timeout(Duration::from_secs(2)).map(drop).unwrap_err().kind());
     for _ in 0..3 {
         let error = Stream::connect(&path).unwrap_err();
         assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::PermissionDenied, false));
         let said = format!("process {} (uid {own}, gid ", std::process::id());
-        assert!(error.to_string().contains(&said) && error.to_string().contains("not allowed to connect"), "{error}");
+        assert!(
+            error.to_string().contains(&said) && error.to_string().contains("not allowed to connect"),
+            "{error}"
+        );
     }
     assert_eq!(accepting.join().unwrap(), ErrorKind::TimedOut);
     let (_directory, path) = directory();
@@ -111,7 +117,10 @@ fn who_is_not_allowed_is_told_who_it_is() {
     assert!(error.to_string().contains(&format!("(uid {own}, ")), "{error}");
     assert!(error.to_string().contains("this client does not trust"), "{error}");
     // The server hears nothing of it, and goes on.
-    assert_eq!(listener.accept_timeout(Duration::from_millis(50)).map(drop).unwrap_err().kind(), ErrorKind::TimedOut);
+    assert_eq!(
+        listener.accept_timeout(Duration::from_millis(50)).map(drop).unwrap_err().kind(),
+        ErrorKind::TimedOut
+    );
 }
 
 #[test]
@@ -159,7 +168,11 @@ fn a_server_without_descriptors_says_so_and_serves_again_afterwards() {
             match Stream::connect(&path) {
                 Ok(stream) => clients.push(stream),
                 Err(error) => {
-                    assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::ResourceExhausted, true), "{error}");
+                    assert_eq!(
+                        (error.kind(), error.is_retryable()),
+                        (ErrorKind::ResourceExhausted, true),
+                        "{error}"
+                    );
                     assert!(error.to_string().contains("refused the connection"), "{error}");
                     refused += 1;
                 }

@@ -26,9 +26,13 @@ fn a_path_that_is_too_long_is_refused_with_the_limit() {
     };
     drop(Listener::bind(length(107)).unwrap());
     for total in [108, 109, 150] {
-        for error in [Listener::bind(length(total)).unwrap_err(), Stream::connect(length(total)).unwrap_err()] {
+        for error in [Listener::bind(length(total)).unwrap_err(), Stream::connect(length(total)).unwrap_err()]
+        {
             assert_eq!(error.kind(), ErrorKind::PathTooLong);
-            assert!(error.to_string().starts_with(&format!("path of {total} bytes, a Unix socket takes 107")), "{error}");
+            assert!(
+                error.to_string().starts_with(&format!("path of {total} bytes, a Unix socket takes 107")),
+                "{error}"
+            );
         }
     }
 }
@@ -170,7 +174,10 @@ fn a_lock_that_was_replaced_is_not_removed() {
 fn another_program_that_listens_there_is_a_living_server_also_when_its_backlog_is_full() {
     let _watchdog = Watchdog::start();
     let (_directory, path) = directory();
-    let make = || socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None).unwrap();
+    let make = || {
+        socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)
+            .unwrap()
+    };
     let address = UnixAddr::new(&path).unwrap();
     let other = make();
     bind(other.as_raw_fd(), &address).unwrap();

@@ -144,7 +144,8 @@ fn a_client_sees_its_server_die_in_the_same_way() {
             let path = directory.path().join("s.sock");
             let mut child = second("serving committer", &[("SOCKET", path.to_str().unwrap())]);
             assert_eq!(child.hear(), "bound");
-            let mut stream = Stream::builder(&path).ring_bytes(4096).wait_strategy(strategy).connect().unwrap();
+            let mut stream =
+                Stream::builder(&path).ring_bytes(4096).wait_strategy(strategy).connect().unwrap();
             assert_eq!(child.hear(), "sent", "{name}");
             let killer = thread::spawn(move || {
                 thread::sleep(Duration::from_millis(kill_after_ms));

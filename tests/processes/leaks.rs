@@ -82,7 +82,11 @@ fn a_connection_costs_one_descriptor_and_one_mapping_on_each_side_and_leaves_not
         first.push(before);
     }
     for (child, before) in both.iter_mut().zip(&first) {
-        assert_eq!(hear_counts(child), (before.0 + AT_ONCE, before.1 + AT_ONCE), "with {AT_ONCE} connections");
+        assert_eq!(
+            hear_counts(child),
+            (before.0 + AT_ONCE, before.1 + AT_ONCE),
+            "with {AT_ONCE} connections"
+        );
     }
     for child in &mut both {
         child.tell("drop them");
@@ -94,6 +98,7 @@ fn a_connection_costs_one_descriptor_and_one_mapping_on_each_side_and_leaves_not
         child.tell("end");
         child.join();
     }
-    let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let left: Vec<_> =
+        std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(left.is_empty(), "{left:?}");
 }

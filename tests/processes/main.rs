@@ -54,7 +54,12 @@ fn listen() -> (TempDir, Listener) {
 }
 
 /// Starts `role` as a client of `listener`.
-fn accept_from(listener: &mut Listener, role: &str, strategy_name: &str, ring_bytes: u32) -> (Stream, Second) {
+fn accept_from(
+    listener: &mut Listener,
+    role: &str,
+    strategy_name: &str,
+    ring_bytes: u32,
+) -> (Stream, Second) {
     let ring = ring_bytes.to_string();
     let path = listener.path().to_str().unwrap().to_owned();
     let child = second(role, &[("SOCKET", &path), ("STRATEGY", strategy_name), ("RING", &ring)]);

@@ -96,19 +96,17 @@ pub(crate) fn halves(writes: &Arc<Segment>, reads: &Arc<Segment>, ring_bytes: u3
     }
 }
 
-pub(crate) struct OneMapping;
-
-impl OneMapping {
-    pub(crate) fn new(ring_bytes: u32, start: u64) -> Halves {
+impl Halves {
+    /// Both over one mapping.
+    pub(crate) fn in_one_mapping(ring_bytes: u32, start: u64) -> Self {
         let (segment, _) = Segment::create(layout(ring_bytes), SegmentOptions::default()).unwrap();
         halves(&segment, &segment, ring_bytes, start)
     }
 }
 
-pub(crate) struct TwoMappings;
-
-impl TwoMappings {
-    pub(crate) fn new(ring_bytes: u32, start: u64) -> Halves {
+impl Halves {
+    /// Each over its own, as between two processes.
+    pub(crate) fn in_two_mappings(ring_bytes: u32, start: u64) -> Self {
         let options = SegmentOptions::default();
         let (one, descriptor) = Segment::create(layout(ring_bytes), options).unwrap();
         let two = Segment::open(&descriptor, layout(ring_bytes), options).unwrap();

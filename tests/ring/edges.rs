@@ -3,10 +3,10 @@
 use ringwire::ring::{CLOSED, HEADER_BYTES, RingError};
 use ringwire::shm::{Direction, Segment, SegmentOptions};
 use ringwire::sync::{Area, Ordering::Relaxed, Word};
-use ringwire::wait::{Deadline, Mark, Spinner};
+use ringwire::wait::{Deadline, Spinner};
 use ringwire::{Header, Kind, WaitStrategy};
 
-use super::backends::{Backend, Halves, OneMapping, TwoMappings, halves, layout};
+use super::backends::{Backend, Halves, halves, layout};
 use super::common::{Watchdog, bytes};
 
 const EVENT: Header = Header::new(Kind::Event, 5, 6);
@@ -24,13 +24,15 @@ fn a_quiet_ring_keeps_to_the_first_bytes_of_its_area() {
         consumer.publish_consumed();
     }
     let mut untouched = 0;
-    segment.area(Direction::ToClient).take_words(4096, (ring_bytes - 4096) / 8, |word| untouched += u32::from(word == 0));
+    segment
+        .area(Direction::ToClient)
+        .take_words(4096, (ring_bytes - 4096) / 8, |word| untouched += u32::from(word == 0));
     assert_eq!(untouched, (ring_bytes - 4096) / 8);
 }
 
 #[test]
 fn a_ring_with_unread_records_never_starts_again_in_front_of_them() {
-    let Halves { mut producer, mut consumer } = TwoMappings::new(4096, 0);
+    let Halves { mut producer, mut consumer } = Halves::in_two_mappings(4096, 0);
     producer.push(&EVENT, &bytes(0, 100)).unwrap();
     for count in 1..200u64 {
         producer.push(&EVENT, &bytes(count, 100)).unwrap();
@@ -43,7 +45,7 @@ fn a_ring_with_unread_records_never_starts_again_in_front_of_them() {
 
 #[test]
 fn every_size_up_to_the_largest_fits_and_one_more_is_too_large() {
-    let mut ring = OneMapping::new(4096, 0);
+    let mut ring = Halves::in_one_mapping(4096, 0);
     let largest = ring.max_payload();
     assert_eq!(largest, 4096 / 2 - 32);
     for length in 0..=largest {
@@ -62,7 +64,7 @@ fn every_size_up_to_the_largest_fits_and_one_more_is_too_large() {
 
 #[test]
 fn all_but_eight_bytes_of_a_ring_can_be_filled() {
-    let mut ring = OneMapping::new(4096, 0);
+    let mut ring = Halves::in_one_mapping(4096, 0);
     let mut count = 0;
     while ring.push(EVENT, &[]).is_ok() {
         count += 1;
@@ -78,7 +80,7 @@ fn all_but_eight_bytes_of_a_ring_can_be_filled() {
 #[test]
 fn a_closed_ring_takes_nothing_more_and_its_end_stays() {
     for pushes in [0, 3, 8, 9, 10, 40] {
-        let mut ring = OneMapping::new(4096, 0);
+        let mut ring = Halves::in_one_mapping(4096, 0);
         for _ in 0..pushes {
             ring.push(EVENT, &[7; 100]).unwrap();
             ring.receive().unwrap();
@@ -87,7 +89,11 @@ fn a_closed_ring_takes_nothing_more_and_its_end_stays() {
         ring.close();
         ring.close();
         for length in [0, 100, 2000] {
-            assert_eq!(ring.producer.push(&EVENT, &bytes(0, length)), Err(RingError::Closed), "after {pushes}");
+            assert_eq!(
+                ring.producer.push(&EVENT, &bytes(0, length)),
+                Err(RingError::Closed),
+                "after {pushes}"
+            );
             assert_eq!(ring.producer.append(&EVENT, &bytes(0, length)), Err(RingError::Closed));
         }
         ring.flush();
@@ -96,22 +102,20 @@ fn a_closed_ring_takes_nothing_more_and_its_end_stays() {
 }
 
 #[test]
-fn a_reader_asleep_at_the_end_is_no_harm_to_later_calls() {
-    let mut ring = OneMapping::new(4096, 0);
+fn the_mark_of_a_reader_killed_in_its_sleep_is_no_harm_to_a_close_and_what_follows() {
     let (segment, _) = Segment::create(layout(4096), SegmentOptions::default()).unwrap();
-    ring.producer = halves(&segment, &segment, 4096, 0).producer;
-    // Killed in its sleep: nobody takes the mark back.
-    let Mark { .. } = Mark::on_word(0);
-    segment.area(Direction::ToClient).reader_parked().store(1, Relaxed);
-    ring.producer.close();
-    ring.producer.flush();
-    ring.producer.flush();
-    assert_eq!(segment.area(Direction::ToClient).word(0).load(Relaxed), CLOSED);
+    let Halves { mut producer, .. } = halves(&segment, &segment, 4096, 0);
+    let area = segment.area(Direction::ToClient);
+    area.reader_parked().store(1, Relaxed);
+    producer.close();
+    producer.flush();
+    producer.flush();
+    assert_eq!(area.word(0).load(Relaxed), CLOSED);
 }
 
 #[test]
 fn a_writer_sees_that_its_reader_has_gone() {
-    let mut ring = TwoMappings::new(4096, 0);
+    let mut ring = Halves::in_two_mappings(4096, 0);
     while ring.push(EVENT, &[1; 200]).is_ok() {}
     ring.consumer.close();
     let mut spinner = Spinner::new(WaitStrategy::ParkAtOnce);
@@ -125,7 +129,7 @@ fn waits_end_at_their_deadline() {
     let _watchdog = Watchdog::start();
     for strategy in [WaitStrategy::SpinOnly, WaitStrategy::SpinThenPark, WaitStrategy::ParkAtOnce] {
         let mut spinner = Spinner::new(strategy);
-        let mut ring = TwoMappings::new(4096, 0);
+        let mut ring = Halves::in_two_mappings(4096, 0);
         for timeout_ms in [0, 1, 4, 30] {
             let deadline = Deadline::after(std::time::Duration::from_millis(timeout_ms));
             let waited = ring.consumer.wait_readable(&mut spinner, deadline, || ()).unwrap_err();
@@ -147,7 +151,7 @@ fn waits_end_at_their_deadline() {
 
 #[test]
 fn a_slot_is_no_larger_than_asked_for_and_words_are_written_in_place() {
-    let mut ring = OneMapping::new(4096, 0);
+    let mut ring = Halves::in_one_mapping(4096, 0);
     let mut slot = ring.producer.reserve(EVENT, 20).unwrap();
     assert_eq!(slot.write(&[1; 3]), 3);
     assert_eq!(slot.write_words(2, || 9), 0, "not at a multiple of 8");

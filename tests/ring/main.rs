@@ -10,7 +10,7 @@ mod processes;
 
 use std::collections::VecDeque;
 
-use backends::{Backend, OneMapping, Refused, Streams, TwoMappings};
+use backends::{Backend, Halves, Refused, Streams};
 use common::{Watchdog, assert_bytes, bytes};
 use proptest::prelude::*;
 use ringwire::{Header, Kind};
@@ -173,13 +173,13 @@ proptest! {
     #[test]
     fn one_mapping_loses_and_changes_nothing(steps in steps(), size in 12..17u32, start in starts()) {
         let _watchdog = Watchdog::start();
-        run(&steps, OneMapping::new(1 << size, start));
+        run(&steps, Halves::in_one_mapping(1 << size, start));
     }
 
     #[test]
     fn two_mappings_lose_and_change_nothing(steps in steps(), size in 12..17u32, start in starts()) {
         let _watchdog = Watchdog::start();
-        run(&steps, TwoMappings::new(1 << size, start));
+        run(&steps, Halves::in_two_mappings(1 << size, start));
     }
 
     #[test]

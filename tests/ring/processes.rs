@@ -31,7 +31,8 @@ fn length(random: &mut Random, largest: u64) -> usize {
 /// The second process: its standard input is the segment.
 pub(crate) fn consume() {
     let ring_bytes: u32 = setting("RING").parse().unwrap();
-    let segment = Segment::open(std::io::stdin().as_fd(), layout(ring_bytes), SegmentOptions::default()).unwrap();
+    let segment =
+        Segment::open(std::io::stdin().as_fd(), layout(ring_bytes), SegmentOptions::default()).unwrap();
     let tuning = tuning(ring_bytes, START);
     let mut consumer: PlainConsumer = Consumer::new(segment.area(Direction::ToClient), PlainKernel, tuning);
     let mut spinner = Spinner::new(strategy(&setting("STRATEGY")));

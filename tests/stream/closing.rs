@@ -156,7 +156,11 @@ fn halves_in_threads_of_their_own_end_when_both_are_gone() {
             });
             let receiving = thread::spawn(move || {
                 for number in 0..200 {
-                    assert_bytes(&receiver.receive().unwrap().payload().to_vec(), &bytes(number, 60), "message");
+                    assert_bytes(
+                        &receiver.receive().unwrap().payload().to_vec(),
+                        &bytes(number, 60),
+                        "message",
+                    );
                 }
                 assert_closed(receiver.receive());
             });

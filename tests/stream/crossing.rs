@@ -167,7 +167,10 @@ fn what_is_set_aside_is_limited_and_not_lost() {
     // One has the limit set aside and says so; the other may run out of time before it comes to that.
     let kinds = [refused, other_refused];
     assert!(kinds.contains(&ErrorKind::ResourceExhausted), "{kinds:?}");
-    assert!(kinds.iter().all(|kind| [ErrorKind::ResourceExhausted, ErrorKind::TimedOut].contains(kind)), "{kinds:?}");
+    assert!(
+        kinds.iter().all(|kind| [ErrorKind::ResourceExhausted, ErrorKind::TimedOut].contains(kind)),
+        "{kinds:?}"
+    );
     for (stream, count) in [(&mut client, other_sent), (&mut server, sent)] {
         for number in 0..count {
             assert_eq!(stream.receive().unwrap().header(), event(number));

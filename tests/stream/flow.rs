@@ -55,7 +55,11 @@ fn drop_leaves_out_counts_and_never_reorders() {
             one.send(event(number), &bytes(number, 100)).unwrap();
         }
         one.send(event(total), &vec![0; ring_bytes as usize]).unwrap();
-        assert_eq!(one.reserve(event(0), 100).map(drop).unwrap_err().kind(), ErrorKind::Full, "a slot is never dropped");
+        assert_eq!(
+            one.reserve(event(0), 100).map(drop).unwrap_err().kind(),
+            ErrorKind::Full,
+            "a slot is never dropped"
+        );
         let received = total + 1 - one.dropped();
         take(&mut two, 0..received, 100);
         assert!(two.try_receive().unwrap().is_none());

@@ -31,7 +31,8 @@ fn every_size_arrives_whole() {
     each_pair(|mut one, mut two, strategy, ring_bytes| {
         let largest = one.max_record_bytes();
         assert_eq!(largest, ring_bytes as usize / 2 - 32);
-        let mut sizes = vec![0, 1, 7, 8, 9, 47, 48, 49, 1007, 1008, 1009, largest - 1, largest, largest + 1, 3 * largest];
+        let mut sizes =
+            vec![0, 1, 7, 8, 9, 47, 48, 49, 1007, 1008, 1009, largest - 1, largest, largest + 1, 3 * largest];
         // Spinning threads share two processors with other tests: few hand-offs for them.
         if strategy != WaitStrategy::SpinOnly {
             sizes.extend([1 << 20, 10 << 20]);
@@ -114,7 +115,8 @@ fn a_message_beyond_the_peer_s_limit_is_refused_before_anything_is_sent() {
     for (from, to, limit) in [(&mut client, 1, 50_000), (&mut server, 0, 100_000)] {
         let error = from.send(event(to), &bytes(0, limit + 1)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::MessageTooLarge);
-        let said = format!("message of {} bytes, the peer takes {limit} (write_message has no limit)", limit + 1);
+        let said =
+            format!("message of {} bytes, the peer takes {limit} (write_message has no limit)", limit + 1);
         assert_eq!(error.to_string(), said);
     }
     let receiver = thread::spawn(move || {
@@ -206,7 +208,10 @@ fn a_slot_sends_what_was_written_and_nothing_when_dropped() {
             assert!(two.try_receive().unwrap().is_none());
         }
         for absurd in [largest + 1, usize::MAX, usize::MAX - 30] {
-            assert_eq!(one.reserve(event(0), absurd).map(drop).unwrap_err().kind(), ErrorKind::MessageTooLarge);
+            assert_eq!(
+                one.reserve(event(0), absurd).map(drop).unwrap_err().kind(),
+                ErrorKind::MessageTooLarge
+            );
         }
     });
 }

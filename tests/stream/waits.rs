@@ -73,7 +73,9 @@ fn a_sleeper_is_woken_in_every_stage_of_its_wait() {
     for strategy in STRATEGIES {
         let (mut one, mut two) = Stream::pair_with(4096, strategy).unwrap();
         let sender = thread::spawn(move || {
-            for (number, pause_us) in [0, 5, 50, 500, 3_000, 7_000, 12_000, 60_000, 9_900, 10_100].into_iter().enumerate() {
+            for (number, pause_us) in
+                [0, 5, 50, 500, 3_000, 7_000, 12_000, 60_000, 9_900, 10_100].into_iter().enumerate()
+            {
                 thread::sleep(Duration::from_micros(pause_us));
                 one.send(event(number as u64), b"").unwrap();
             }
@@ -90,7 +92,11 @@ fn a_sleeper_is_woken_in_every_stage_of_its_wait() {
 #[test]
 fn many_hand_offs_lose_no_wake_up() {
     let _watchdog = Watchdog::start();
-    for (strategy, rounds) in [(WaitStrategy::ParkAtOnce, 20_000), (WaitStrategy::SpinThenPark, 20_000), (WaitStrategy::SpinOnly, 300)] {
+    for (strategy, rounds) in [
+        (WaitStrategy::ParkAtOnce, 20_000),
+        (WaitStrategy::SpinThenPark, 20_000),
+        (WaitStrategy::SpinOnly, 300),
+    ] {
         let (mut one, mut two) = Stream::pair_with(4096, strategy).unwrap();
         let echo = thread::spawn(move || {
             for number in 0..rounds {

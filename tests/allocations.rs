@@ -1,0 +1,119 @@
+//! No heap allocation per message. One test alone in its binary, because the count is the process's.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests end by panicking")]
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::thread;
+
+use common::Watchdog;
+use ringwire::sync::Counter;
+use ringwire::{Header, Kind, Stream, WaitStrategy};
+
+struct Counting;
+
+static ALLOCATIONS: Counter = Counter::new(0);
+
+// SAFETY: every call is passed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.add(1);
+        // SAFETY: the caller's contract is the same.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.add(1);
+        // SAFETY: as above.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const WARM_UP: u64 = 500;
+
+fn event(number: u64) -> Header {
+    Header::new(Kind::Request, 1, number)
+}
+
+/// One round trip, with each of the ways to send and to receive in its turn.
+fn round_trip(stream: &mut Stream, number: u64, buffer: &mut Vec<u8>) {
+    match number % 4 {
+        0 => stream.send(event(number), &[7; 64]).unwrap(),
+        1 => stream.try_send(event(number), &[7; 64]).unwrap(),
+        2 => {
+            let mut slot = stream.reserve(event(number), 100).unwrap();
+            slot.write(&[7; 64]);
+            slot.commit();
+        }
+        _ => stream.batch().send(event(number), &[7; 64]).unwrap(),
+    }
+    let mut copy = [0; 64];
+    match number % 3 {
+        0 => assert_eq!(stream.receive().unwrap().payload().copy_to(&mut copy), 64),
+        1 => assert_eq!(stream.receive_into(buffer).unwrap(), event(number)),
+        _ => {
+            let mut reader = stream.read_message().unwrap();
+            assert_eq!(reader.next_piece().unwrap().unwrap().copy_to(&mut copy), 64);
+        }
+    }
+}
+
+fn allocations_of(strategy: WaitStrategy, rounds: u64) -> u64 {
+    let (mut one, mut two) = Stream::pair_with(4096, strategy).unwrap();
+    let echo = thread::spawn(move || {
+        for _ in 0..WARM_UP + rounds {
+            let message = two.receive().unwrap();
+            let (header, mut copy) = (message.header(), [0; 64]);
+            assert_eq!(message.payload().copy_to(&mut copy), 64);
+            drop(message);
+            two.send(header, &copy).unwrap();
+        }
+        two
+    });
+    let mut buffer = Vec::with_capacity(64);
+    for number in 0..WARM_UP {
+        round_trip(&mut one, number, &mut buffer);
+    }
+    let before = ALLOCATIONS.get();
+    for number in 0..rounds {
+        round_trip(&mut one, number, &mut buffer);
+    }
+    let allocations = ALLOCATIONS.get() - before;
+    drop(echo.join().unwrap());
+    allocations
+}
+
+/// A full ring under each backpressure costs none either.
+fn allocations_when_full() -> u64 {
+    let (mut one, mut two) = Stream::pair_with(4096, WaitStrategy::ParkAtOnce).unwrap();
+    while one.try_send(event(0), &[0; 64]).is_ok() {}
+    let before = ALLOCATIONS.get();
+    for _ in 0..1000 {
+        assert!(one.try_send(event(0), &[0; 64]).is_err());
+    }
+    one.set_backpressure(ringwire::Backpressure::Drop);
+    for _ in 0..1000 {
+        one.send(event(0), &[0; 64]).unwrap();
+    }
+    while two.try_receive().unwrap().is_some() {}
+    ALLOCATIONS.get() - before
+}
+
+#[test]
+fn no_message_costs_an_allocation() {
+    let _watchdog = Watchdog::start();
+    for (strategy, rounds) in [
+        (WaitStrategy::SpinOnly, 2_000),
+        (WaitStrategy::SpinThenPark, 10_000),
+        (WaitStrategy::ParkAtOnce, 10_000),
+    ] {
+        assert_eq!(allocations_of(strategy, rounds), 0, "{strategy:?}");
+    }
+    assert_eq!(allocations_when_full(), 0);
+}
