@@ -1,6 +1,6 @@
 //! Models of the shipped ring, parker and close protocol.
 //!
-//! [loom](loom) runs a model under every interleaving (up to a number of preemptions) and with every value that the C11
+//! [loom] runs a model under every interleaving (up to a number of preemptions) and with every value that the C11
 //! memory model lets a load return. What it runs here is the code of `ringwire::ring` and `ringwire::wait` itself: this
 //! crate only implements the platform port ([`Loom`], [`LoomArea`], [`LoomKernel`]). No `cfg`, no `RUSTFLAGS`.
 //!

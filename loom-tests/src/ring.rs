@@ -21,9 +21,6 @@ pub struct Shape {
     pub reader_slices: Slices,
     /// When the writer's does.
     pub writer_slices: Slices,
-    /// [`WaitStrategy::ParkAtOnce`], or [`WaitStrategy::SpinThenPark`] with a window of no length. (There is no spinning
-    /// in a model.)
-    pub strategy: WaitStrategy,
 }
 
 impl Shape {
@@ -37,7 +34,6 @@ impl Shape {
             restart_bytes: 0,
             reader_slices: Slices::Endless,
             writer_slices: Slices::Endless,
-            strategy: WaitStrategy::ParkAtOnce,
         }
     }
 
@@ -55,12 +51,12 @@ impl Shape {
         Ends {
             sender: Sender {
                 producer: Producer::new(area.clone(), writer.clone(), self.tuning()),
-                spinner: self.spinner(),
+                spinner: spinner(),
                 sent: 0,
             },
             receiver: Receiver {
                 consumer: Consumer::new(area.clone(), reader.clone(), self.tuning()),
-                spinner: self.spinner(),
+                spinner: spinner(),
                 received: 0,
             },
             area,
@@ -78,15 +74,11 @@ impl Shape {
             restart_bytes: self.restart_bytes,
         }
     }
+}
 
-    fn spinner(&self) -> Spinner {
-        let mut spinner = Spinner::new(self.strategy);
-        for _ in 0..40 {
-            spinner.slept_since(0);
-        }
-        assert_eq!(spinner.window_ns(), 0, "a spinning model never ends");
-        spinner
-    }
+/// There is no spinning in a model.
+fn spinner() -> Spinner {
+    Spinner::new(WaitStrategy::ParkAtOnce)
 }
 
 /// A ring and who uses it.

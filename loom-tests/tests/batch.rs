@@ -48,6 +48,14 @@ fn a_batch_goes_on_behind_padding() {
 }
 
 #[test]
+fn first_commit_of_a_batch_stored_relaxed() {
+    must_fail(Failure::Race, batch::<{ weak::COMMIT_STORE }>);
+}
+#[test]
+fn next_word_of_a_batch_not_zeroed() {
+    must_fail(Failure::Assertion, batch::<{ weak::NO_ZERO }>);
+}
+#[test]
 fn batch_waits_unpublished() {
     must_fail(Failure::Deadlock, batch_full::<{ weak::BATCH_UNPUBLISHED }>);
 }

@@ -27,7 +27,7 @@ fn full<const WEAK: u64>() {
 
 /// The reader listens at padding, before the writer waits for the room of a message that does not fit beside it.
 fn padding<const WEAK: u64>() {
-    run::<WEAK>(Shape { start: 32, lazy_bytes: 8, ..IDLE }, Script::singly(&[25]));
+    run::<WEAK>(Shape { start: 32, lazy_bytes: 8, ..IDLE }, Script::singly(&[40]));
 }
 
 /// Something else than this ring's writer rings.

@@ -19,9 +19,9 @@ fn padding_after<const WEAK: u64>() {
     run::<WEAK>(Shape { start: 24, lazy_bytes: 8, ..Shape::new(64) }, Script::singly(&[8, 9]));
 }
 
-/// Padding and message together exceed the area.
+/// Padding and the longest message together exceed the area: each waits until the reader has taken everything.
 fn big<const WEAK: u64>() {
-    run::<WEAK>(Shape { start: 32, lazy_bytes: 8, ..Shape::new(64) }, Script::singly(&[25]));
+    run::<WEAK>(Shape { start: 32, lazy_bytes: 8, ..Shape::new(64) }, Script::singly(&[40]));
 }
 
 fn restart<const WEAK: u64>() {
@@ -30,6 +30,14 @@ fn restart<const WEAK: u64>() {
 
 fn restart_three<const WEAK: u64>() {
     run::<WEAK>(Shape { start: 8, restart_bytes: 16, ..Shape::new(64) }, Script::singly(&[0, 1, 0]));
+}
+
+/// A boundary is crossed while both messages that lie at the area's start may be unread.
+fn restart_behind<const WEAK: u64>() {
+    run::<WEAK>(
+        Shape { start: 0, restart_bytes: 16, ..Shape::new(64) },
+        Script::singly(&[0]).behind(&[0, 0]),
+    );
 }
 
 /// Where a restart finds the ring drained, the record does not fit below the present offset.
@@ -60,6 +68,10 @@ fn a_drained_ring_starts_again_at_offset_0() {
 #[test]
 fn a_ring_starts_again_whenever_it_is_drained() {
     check(restart_three::<0>);
+}
+#[test]
+fn a_ring_that_is_not_drained_goes_on() {
+    check(restart_behind::<0>);
 }
 #[test]
 fn a_message_that_does_not_fit_below_starts_nothing_again() {

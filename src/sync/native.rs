@@ -230,7 +230,9 @@ impl RecordArea for NativeArea {
     fn expect_write(&self, offset: u32) {
         let line = self.word(offset).as_ptr();
         // SAFETY: a hint; it accesses no memory as far as the program can tell.
-        unsafe { core::arch::asm!("prefetchw [{line}]", line = in(reg) line, options(nostack, preserves_flags)) };
+        unsafe {
+            core::arch::asm!("prefetchw [{line}]", line = in(reg) line, options(nostack, preserves_flags))
+        };
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -238,7 +240,9 @@ impl RecordArea for NativeArea {
     fn expect_read(&self, offset: u32) {
         let line = self.word(offset).as_ptr();
         // SAFETY: a hint; it accesses no memory as far as the program can tell.
-        unsafe { core::arch::asm!("prefetcht0 [{line}]", line = in(reg) line, options(nostack, preserves_flags)) };
+        unsafe {
+            core::arch::asm!("prefetcht0 [{line}]", line = in(reg) line, options(nostack, preserves_flags))
+        };
     }
 
     #[inline(always)]

@@ -92,8 +92,7 @@ impl BoundPath {
             .map_err(|errno| Error::system(doing("fchmod"), errno))?;
         bind(socket.as_raw_fd(), &address).map_err(|errno| Error::system(doing("binding"), errno))?;
         let metadata = fs::symlink_metadata(path).map_err(|error| Error::system(doing("stat of"), error))?;
-        let bound =
-            Self { path: path.into(), socket: file_id(&metadata), lock };
+        let bound = Self { path: path.into(), socket: file_id(&metadata), lock };
         if mode != PRIVATE_MODE {
             fs::set_permissions(path, Permissions::from_mode(mode))
                 .map_err(|error| Error::system(doing("chmod"), error))?;

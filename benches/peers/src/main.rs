@@ -12,7 +12,7 @@ use rtrb::RingBuffer;
 
 const CAPACITY: usize = 1024;
 const BLOCKS: u64 = 15;
-const MESSAGES: u64 = 1 << 20;
+const MESSAGES: u64 = 1 << 18;
 const RUNS: usize = 10;
 
 fn pin(core: usize) {

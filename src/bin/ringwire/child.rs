@@ -65,8 +65,9 @@ impl PrivateDirectory {
     /// Makes one in the system's directory for temporary files.
     pub fn create() -> io::Result<Self> {
         let template = std::env::temp_dir().join("ringwire-XXXXXX");
-        let path = mkdtemp(&template)
-            .map_err(|errno| io::Error::other(format!("making a directory like {}: {errno}", template.display())))?;
+        let path = mkdtemp(&template).map_err(|errno| {
+            io::Error::other(format!("making a directory like {}: {errno}", template.display()))
+        })?;
         Ok(Self { path })
     }
 
