@@ -1,6 +1,6 @@
 //! `ringwire bench` prints what it promises. Figures are not judged here: that is for release builds, run alone.
 #![cfg(feature = "cli")]
-#![allow(clippy::unwrap_used, reason = "test helpers")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test helpers")]
 
 use std::process::{Command, Stdio};
 use std::thread;

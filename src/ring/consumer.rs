@@ -9,8 +9,7 @@ use crate::sync::{
     weak,
 };
 use crate::wait::{
-    Deadline, FUTEX_STAGE_NS, LOOK_EVERY_NS, Mark, Spin, Spinner, WaitError, WaitStrategy, Waker,
-    park_on_lifeline, park_on_word,
+    Deadline, FUTEX_STAGE_NS, LOOK_EVERY_NS, Mark, Park, Spin, Spinner, WaitError, WaitStrategy, Waker,
 };
 use crate::wire::{Header, HeaderError};
 
@@ -219,7 +218,7 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
     #[cold]
     fn look_at_waiting_writer(&mut self) {
         let Some(mark) = Mark::from_word(self.area.writer_parked().load(Relaxed)) else { return };
-        if (self.position as u32).wrapping_sub(mark.position()) as i32 > 0 {
+        if (self.position as u32).wrapping_sub(mark.position()).cast_signed() > 0 {
             self.publish_consumed();
         }
     }
@@ -327,35 +326,30 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
     }
 
     fn park_on_commit_word(&mut self, until_ns: u64) {
-        let fresh = self.store_head_before_park();
-        let (area, kernel, waker, head) = (&self.area, &self.kernel, &mut self.waker, self.head);
-        let position = self.position as u32;
         self.generation = self.generation.wrapping_add(8);
+        let position = self.position as u32;
         let mark = Mark::on_word(if P::breaks(weak::GENERATION) { self.generation } else { position });
-        let word = area.word(position);
-        park_on_word::<P, K>(
-            kernel,
-            area.reader_parked(),
-            mark,
-            word,
-            0,
-            until_ns,
-            weak::FENCE_READER_PARK,
-            || {
-                if fresh {
-                    look_at_writer::<P, K>(waker, area, kernel, head);
-                }
-            },
-        );
+        self.park_under(mark, |park, between| {
+            park.on_word::<P>(0, until_ns, weak::FENCE_READER_PARK, between);
+        });
     }
 
     fn park_on_lifeline(&mut self, deadline: Deadline) -> Heard {
+        let mark = Mark::on_lifeline(self.position as u32);
+        self.park_under(mark, |park, between| park.on_lifeline::<P>(deadline.as_ns(), between))
+    }
+
+    /// Sleeps as `how` says, with the look at the writer, if `head` is fresh, under the fence that the mark needs anyway.
+    fn park_under<R>(
+        &mut self,
+        mark: Mark,
+        how: impl FnOnce(Park<'_, P::Word, K>, &mut dyn FnMut()) -> R,
+    ) -> R {
         let fresh = self.store_head_before_park();
         let (area, kernel, waker, head) = (&self.area, &self.kernel, &mut self.waker, self.head);
-        let position = self.position as u32;
-        let word = area.word(position);
-        let mark = Mark::on_lifeline(position);
-        park_on_lifeline::<P, K>(kernel, area.reader_parked(), mark, word, deadline.as_ns(), || {
+        let word = area.word(self.position as u32);
+        let park = Park { kernel, parked: area.reader_parked(), mark, word };
+        how(park, &mut || {
             if fresh {
                 look_at_writer::<P, K>(waker, area, kernel, head);
             }

@@ -2,7 +2,7 @@
 
 use super::{Producer, RingError, TRAILING_BYTES};
 use crate::sync::{Area, Kernel, Ordering::Relaxed, Platform, Word, weak};
-use crate::wait::{Deadline, LOOK_EVERY_NS, Mark, Spin, Spinner, WaitError, park_on_word};
+use crate::wait::{Deadline, LOOK_EVERY_NS, Mark, Park, Spin, Spinner, WaitError};
 
 /// A burst that left no more than this behind is not worth a system call.
 const TRIM_FROM_BYTES: u32 = 4 * 4096;
@@ -18,7 +18,7 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
     pub fn wait_for_room(&mut self, spinner: &mut Spinner, deadline: Deadline) -> Result<(), RingError> {
         // Not below head_seen, or there would be room.
         let want = self.tail + u64::from(self.wanted + TRAILING_BYTES) - u64::from(self.ring_bytes);
-        let enough = |head: u32| head & 1 != 0 || (head.wrapping_sub(want as u32) as i32) >= 0;
+        let enough = |head: u32| head & 1 != 0 || head.wrapping_sub(want as u32).cast_signed() >= 0;
         let head = self.area.head();
         match spinner.spin(|| enough(head.load(Relaxed))) {
             Spin::Ready => return Ok(()),
@@ -31,16 +31,9 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
                 let until_ns = (Deadline::now_ns() + LOOK_EVERY_NS).min(deadline.as_ns());
                 // The reader wakes whoever waits for a byte that it has released: the last of those wanted.
                 let mark = Mark::on_word((want - 8) as u32);
-                park_on_word::<P, K>(
-                    &self.kernel,
-                    self.area.writer_parked(),
-                    mark,
-                    head,
-                    seen,
-                    until_ns,
-                    weak::FENCE_WRITER_PARK,
-                    || (),
-                );
+                let parked = self.area.writer_parked();
+                let park = Park { kernel: &self.kernel, parked, mark, word: head };
+                park.on_word::<P>(seen, until_ns, weak::FENCE_WRITER_PARK, || ());
             }
         }
         self.look_around(enough, deadline)

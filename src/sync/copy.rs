@@ -108,7 +108,7 @@ unsafe fn move_aligned<const STORE: bool>(target: *mut u8, source: *mut u8, byte
     }
     if rest != 0 {
         // SAFETY: what is left of both ranges behind the blocks, which keep the alignment.
-        unsafe { move_rest::<STORE>(target.add(blocks), source.add(blocks), rest) };
+        unsafe { move_rest::<STORE>(target.wrapping_add(blocks), source.wrapping_add(blocks), rest) };
     }
 }
 
@@ -125,10 +125,8 @@ unsafe fn move_rest<const STORE: bool>(mut target: *mut u8, mut source: *mut u8,
                 // SAFETY: the bit says that this many bytes are left of both ranges; the parts in front were multiples
                 // of this size, so the shared one is aligned for it.
                 unsafe { $move(target, source) };
-                // SAFETY: at most to the end of the range.
-                target = unsafe { target.add($size) };
-                // SAFETY: as above.
-                source = unsafe { source.add($size) };
+                target = target.wrapping_add($size);
+                source = source.wrapping_add($size);
             }
         };
     }
@@ -152,12 +150,12 @@ unsafe fn move_rest<const STORE: bool>(target: *mut u8, source: *mut u8, bytes: 
     let mut at = 0;
     while bytes - at >= 8 {
         // SAFETY: 8 bytes are left behind `at`, a multiple of 8.
-        unsafe { move_word::<STORE>(target.add(at), source.add(at)) };
+        unsafe { move_word::<STORE>(target.wrapping_add(at), source.wrapping_add(at)) };
         at += 8;
     }
     while at < bytes {
         // SAFETY: `at` is inside both ranges.
-        unsafe { move_byte::<STORE>(target.add(at), source.add(at)) };
+        unsafe { move_byte::<STORE>(target.wrapping_add(at), source.wrapping_add(at)) };
         at += 1;
     }
 }
@@ -170,11 +168,11 @@ unsafe fn move_unaligned<const STORE: bool>(target: *mut u8, source: *mut u8, by
     let head = (8 - (shared.addr() & 7)).min(bytes);
     for at in 0..head {
         // SAFETY: `at` is inside both ranges.
-        unsafe { move_byte::<STORE>(target.add(at), source.add(at)) };
+        unsafe { move_byte::<STORE>(target.wrapping_add(at), source.wrapping_add(at)) };
     }
     if head < bytes {
         // SAFETY: what is left of both ranges behind `head`, where the shared one is 8-aligned.
-        unsafe { move_aligned::<STORE>(target.add(head), source.add(head), bytes - head) };
+        unsafe { move_aligned::<STORE>(target.wrapping_add(head), source.wrapping_add(head), bytes - head) };
     }
 }
 
@@ -322,9 +320,9 @@ unsafe fn string_move(target: *mut u8, source: *mut u8, bytes: usize) {
 unsafe fn string_move(target: *mut u8, source: *mut u8, bytes: usize) {
     for i in 0..bytes {
         // SAFETY: `i` is below the length of both ranges.
-        let from = unsafe { AtomicU8::from_ptr(source.add(i)) };
+        let from = unsafe { AtomicU8::from_ptr(source.wrapping_add(i)) };
         // SAFETY: as above.
-        unsafe { AtomicU8::from_ptr(target.add(i)) }.store(from.load(Relaxed), Relaxed);
+        unsafe { AtomicU8::from_ptr(target.wrapping_add(i)) }.store(from.load(Relaxed), Relaxed);
     }
 }
 
@@ -341,9 +339,9 @@ mod tests {
                 let base = memory.as_mut_ptr().cast::<u8>();
                 let mut back = vec![0; length];
                 // SAFETY: `shift + length` bytes fit the vector, with at least 8 to spare.
-                unsafe { store_bytes(base.add(shift), &source) };
+                unsafe { store_bytes(base.wrapping_add(shift), &source) };
                 // SAFETY: as above.
-                unsafe { load_bytes(base.add(shift), &mut back) };
+                unsafe { load_bytes(base.wrapping_add(shift), &mut back) };
                 assert_eq!(back, source, "{length} bytes at {shift}");
                 let written =
                     memory.iter().flat_map(|word| word.to_ne_bytes()).filter(|byte| *byte != 0).count();

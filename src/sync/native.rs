@@ -156,9 +156,9 @@ impl Area for NativeArea {
         debug_assert!(offset.is_multiple_of(8));
         let record = self.address(offset, 16);
         // SAFETY: address() checked 16 bytes from an 8-aligned offset.
-        unsafe { copy::store_u32(record.add(4), tag) };
+        unsafe { copy::store_u32(record.wrapping_add(4), tag) };
         // SAFETY: as above.
-        unsafe { copy::store_u64(record.add(8), correlation) };
+        unsafe { copy::store_u64(record.wrapping_add(8), correlation) };
     }
 
     #[inline(always)]
@@ -166,9 +166,9 @@ impl Area for NativeArea {
         debug_assert!(offset.is_multiple_of(8));
         let record = self.address(offset, 16);
         // SAFETY: address() checked 16 bytes from an 8-aligned offset.
-        let tag = unsafe { copy::load_u32(record.add(4)) };
+        let tag = unsafe { copy::load_u32(record.wrapping_add(4)) };
         // SAFETY: as above.
-        let correlation = unsafe { copy::load_u64(record.add(8)) };
+        let correlation = unsafe { copy::load_u64(record.wrapping_add(8)) };
         (tag, correlation)
     }
 
@@ -215,14 +215,14 @@ impl RecordArea for NativeArea {
     #[inline(always)]
     unsafe fn put_record(&self, offset: u32, tag: u32, correlation: u64, payload: &[u8]) {
         debug_assert!(offset.is_multiple_of(8) && offset as usize + 16 + payload.len() <= self.size as usize);
-        // SAFETY: the caller's contract keeps the record inside the area.
-        let record = unsafe { self.base.as_ptr().add(offset as usize) };
+        // the caller's contract keeps the record inside the area.
+        let record = self.base.as_ptr().wrapping_add(offset as usize);
         // SAFETY: as above; 4-aligned, since the record is 8-aligned.
-        unsafe { copy::store_u32(record.add(4), tag) };
+        unsafe { copy::store_u32(record.wrapping_add(4), tag) };
         // SAFETY: as above; 8-aligned.
-        unsafe { copy::store_u64(record.add(8), correlation) };
+        unsafe { copy::store_u64(record.wrapping_add(8), correlation) };
         // SAFETY: as above; 8-aligned.
-        unsafe { copy::store_aligned(record.add(16), payload) };
+        unsafe { copy::store_aligned(record.wrapping_add(16), payload) };
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -248,20 +248,20 @@ impl RecordArea for NativeArea {
     #[inline(always)]
     unsafe fn record_header(&self, offset: u32) -> (u32, u64) {
         debug_assert!(offset.is_multiple_of(8) && offset as usize + 16 <= self.size as usize);
-        // SAFETY: the caller's contract keeps the header inside the area.
-        let record = unsafe { self.base.as_ptr().add(offset as usize) };
+        // the caller's contract keeps the header inside the area.
+        let record = self.base.as_ptr().wrapping_add(offset as usize);
         // SAFETY: as above; 4-aligned, since the record is 8-aligned.
-        let tag = unsafe { copy::load_u32(record.add(4)) };
+        let tag = unsafe { copy::load_u32(record.wrapping_add(4)) };
         // SAFETY: as above; 8-aligned.
-        let correlation = unsafe { copy::load_u64(record.add(8)) };
+        let correlation = unsafe { copy::load_u64(record.wrapping_add(8)) };
         (tag, correlation)
     }
 
     #[inline(always)]
     unsafe fn copy_record_out(&self, offset: u32, target: &mut [u8]) {
         debug_assert!(offset.is_multiple_of(8) && offset as usize + target.len() <= self.size as usize);
-        // SAFETY: the caller's contract keeps the range inside the area.
-        let source = unsafe { self.base.as_ptr().add(offset as usize) };
+        // the caller's contract keeps the range inside the area.
+        let source = self.base.as_ptr().wrapping_add(offset as usize);
         // SAFETY: as above; 8-aligned.
         unsafe { copy::load_aligned(source, target) };
     }

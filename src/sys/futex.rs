@@ -7,6 +7,7 @@ use core::ptr;
 ///
 /// A signal does not end the wait: the deadline is absolute, so the call is simply made again. May return early for no
 /// reason, as futexes do. Any address is safe to pass: the kernel reads it, and answers `EFAULT` where there is nothing.
+#[allow(clippy::not_unsafe_ptr_arg_deref, reason = "the kernel checks the address")]
 pub fn futex_wait(address: *const u32, expected: u32, until_ns: u64) {
     let until = libc::timespec {
         tv_sec: libc::time_t::try_from(until_ns / 1_000_000_000).unwrap_or(libc::time_t::MAX),
@@ -34,6 +35,7 @@ pub fn futex_wait(address: *const u32, expected: u32, until_ns: u64) {
 }
 
 /// Wakes one thread, of any process, that sleeps on the word at `address`; says whether there was one.
+#[allow(clippy::not_unsafe_ptr_arg_deref, reason = "the kernel only compares the address")]
 pub fn futex_wake(address: *const u32) -> bool {
     // SAFETY: the kernel uses the address as a key and does not access what is there.
     let woken = unsafe { libc::syscall(libc::SYS_futex, address, libc::FUTEX_WAKE, 1) };

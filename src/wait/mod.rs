@@ -5,5 +5,5 @@ mod park;
 mod spin;
 
 pub use deadline::Deadline;
-pub use park::{FUTEX_STAGE_NS, LOOK_EVERY_NS, Mark, WaitError, Waker, park_on_lifeline, park_on_word};
+pub use park::{FUTEX_STAGE_NS, LOOK_EVERY_NS, Mark, Park, WaitError, Waker};
 pub use spin::{MAX_SPIN_US, Spin, Spinner, WaitStrategy};

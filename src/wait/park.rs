@@ -74,51 +74,50 @@ impl Mark {
     }
 }
 
-/// Sleeps on `word` while it holds `expected`, under `mark`, until `until_ns`.
-///
-/// `between` runs after the mark is stored and the fence has passed: what the caller stored before the call can be
-/// announced there with the same fence.
-pub fn park_on_word<P: Platform, K: Kernel<P::Word>>(
-    kernel: &K,
-    parked: &P::Word,
-    mark: Mark,
-    word: &P::Word,
-    expected: u32,
-    until_ns: u64,
-    fence_site: u64,
-    between: impl FnOnce(),
-) {
-    parked.store(mark.value(), Relaxed);
-    // ORDER park: the mark before the last look at the word (controls: reader_park_without_fence,
-    // writer_park_without_fence). The other end is `ORDER look` of whoever writes the word. The last look is the
-    // futex's own comparison.
-    P::fence_at(fence_site);
-    between();
-    kernel.sleep(word, expected, until_ns);
-    parked.store(0, Relaxed);
+/// One sleep about to begin.
+#[derive(Debug)]
+pub struct Park<'a, W, K> {
+    /// Puts to sleep.
+    pub kernel: &'a K,
+    /// Where the mark goes; written by the sleeper alone.
+    pub parked: &'a W,
+    /// Says where it sleeps, and for what.
+    pub mark: Mark,
+    /// The word that will change.
+    pub word: &'a W,
 }
 
-/// Sleeps on the lifeline while `word` is 0, under `mark`, until `until_ns`; `between` as in [`park_on_word`].
-pub fn park_on_lifeline<P: Platform, K: Kernel<P::Word>>(
-    kernel: &K,
-    parked: &P::Word,
-    mark: Mark,
-    word: &P::Word,
-    until_ns: u64,
-    between: impl FnOnce(),
-) -> Heard {
-    parked.store(mark.value(), Relaxed);
-    // ORDER park: as above (control: reader_park_on_lifeline_without_fence). Unlike a futex, `poll` does not compare: the
-    // last look is ours (control: lifeline_without_a_last_look).
-    P::fence_at(weak::FENCE_READER_PARK);
-    between();
-    let heard = if P::breaks(weak::NO_LAST_LOOK) || word.load(Relaxed) == 0 {
-        kernel.listen(until_ns)
-    } else {
-        Heard::Bell
-    };
-    parked.store(0, Relaxed);
-    heard
+impl<W: Word, K: Kernel<W>> Park<'_, W, K> {
+    /// Sleeps while the word holds `expected`, until `until_ns`.
+    ///
+    /// `between` runs after the mark is stored and the fence has passed: what the caller stored before the call can be
+    /// announced there with the same fence.
+    pub fn on_word<P: Platform>(self, expected: u32, until_ns: u64, fence_site: u64, between: impl FnOnce()) {
+        self.parked.store(self.mark.value(), Relaxed);
+        // ORDER park: the mark before the last look at the word (controls: reader_park_without_fence,
+        // writer_park_without_fence). The other end is `ORDER look` of whoever writes the word. The last look is the
+        // futex's own comparison.
+        P::fence_at(fence_site);
+        between();
+        self.kernel.sleep(self.word, expected, until_ns);
+        self.parked.store(0, Relaxed);
+    }
+
+    /// Sleeps on the lifeline while the word is 0, until `until_ns`; `between` as in [`Park::on_word`].
+    pub fn on_lifeline<P: Platform>(self, until_ns: u64, between: impl FnOnce()) -> Heard {
+        self.parked.store(self.mark.value(), Relaxed);
+        // ORDER park: as above (control: reader_park_on_lifeline_without_fence). Unlike a futex, `poll` does not compare:
+        // the last look is ours (control: lifeline_without_a_last_look).
+        P::fence_at(weak::FENCE_READER_PARK);
+        between();
+        let heard = if P::breaks(weak::NO_LAST_LOOK) || self.word.load(Relaxed) == 0 {
+            self.kernel.listen(until_ns)
+        } else {
+            Heard::Bell
+        };
+        self.parked.store(0, Relaxed);
+        heard
+    }
 }
 
 /// The waker's memory of one sleeper: the mark that it has already answered.
