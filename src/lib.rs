@@ -73,17 +73,18 @@
 //! None by default. `cli` builds the `ringwire` command.
 #![cfg_attr(doctest, doc = include_str!("../README.md"))]
 
+#[forbid(unsafe_code)]
 mod error;
-pub mod ring;
-pub mod shm;
 pub mod sync;
 pub mod sys;
-#[forbid(unsafe_code)]
-pub mod transport;
 #[forbid(unsafe_code)]
 pub mod wait;
 #[forbid(unsafe_code)]
 pub mod wire;
+pub mod ring;
+pub mod shm;
+#[forbid(unsafe_code)]
+pub mod transport;
 
 pub use error::{Error, ErrorKind};
 pub use transport::{

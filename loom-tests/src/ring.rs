@@ -125,7 +125,7 @@ impl<const WEAK: u64> Sender<WEAK> {
     fn put(
         &mut self,
         length: usize,
-        put: fn(&mut Producer<Loom<WEAK>, LoomKernel>, &Header, &[u8]) -> Result<(), RingError>,
+        put: impl Fn(&mut Producer<Loom<WEAK>, LoomKernel>, &Header, &[u8]) -> Result<(), RingError>,
     ) -> Result<(), RingError> {
         let (header, payload) = (header_of(self.sent, length), payload_of(self.sent, length));
         loop {

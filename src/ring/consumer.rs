@@ -57,6 +57,8 @@ pub struct Consumer<P: Platform, K> {
     position: u64,
     /// What the writer knows of it.
     head: u64,
+    /// 1 once nothing more will be read: stays in the low bit of the word `head`.
+    gone: u32,
     waker: Waker,
     /// Only for the control that parks under a generation number.
     generation: u32,
@@ -84,6 +86,7 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
             tuning,
             position: tuning.start,
             head: tuning.start,
+            gone: 0,
             waker: Waker::default(),
             generation: 0,
         }
@@ -242,7 +245,7 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
     fn store_head(&mut self) {
         // ORDER head: Release, so that our reads of the released bytes are over (control: head_stored_relaxed). The
         // other end is in Producer::load_head.
-        self.area.head().store(self.position as u32, P::order(weak::HEAD_STORE, Release));
+        self.area.head().store(self.position as u32 | self.gone, P::order(weak::HEAD_STORE, Release));
         self.head = self.position;
     }
 
@@ -265,7 +268,7 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
             }
             let word = self.area.word(self.position as u32);
             let (area, behind) = (&self.area, (self.position as u32).wrapping_add(LINE_BYTES));
-            match spinner.spin(|| {
+            match spinner.spin(deadline, || {
                 // The record's second line travels beside its first, and not after it.
                 area.expect_read(behind);
                 word.load(Relaxed) != 0
@@ -370,7 +373,8 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
     pub fn close(&mut self) {
         self.head = self.position;
         // Relaxed: the writer reuses nothing that this releases (Producer::load_head). No model fails with it.
-        self.area.head().store(self.position as u32 | 1, Relaxed);
+        self.gone = 1;
+        self.area.head().store(self.position as u32 | self.gone, Relaxed);
         // ORDER look: as in publish_consumed (control: reader_goes_without_fence).
         P::fence_at(weak::FENCE_HEAD_LOOK);
         if self.area.writer_parked().load(Relaxed) != 0 && !P::breaks(weak::READER_CLOSE_NO_LOOK) {

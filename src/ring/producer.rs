@@ -357,6 +357,7 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
         if self.pending.is_none() {
             self.pending = Some(Pending { position, commit });
             if P::breaks(weak::FIRST_FIRST) {
+                // ORDER commit: a control; the shipped order is in publish().
                 self.area.word(position as u32).store(commit, Release);
             }
         } else {

@@ -16,11 +16,12 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
     /// [`WaitError::TimedOut`] once `deadline` has passed, [`WaitError::PeerDied`].
     #[cold]
     pub fn wait_for_room(&mut self, spinner: &mut Spinner, deadline: Deadline) -> Result<(), RingError> {
-        // Not below head_seen, or there would be room.
-        let want = self.tail + u64::from(self.wanted + TRAILING_BYTES) - u64::from(self.ring_bytes);
+        let needed = self.tail + u64::from(self.wanted + TRAILING_BYTES);
+        // Not below `head_seen` after a `Full`; before any, there is nothing to wait for.
+        let Some(want) = needed.checked_sub(u64::from(self.ring_bytes)) else { return Ok(()) };
         let enough = |head: u32| head & 1 != 0 || head.wrapping_sub(want as u32).cast_signed() >= 0;
         let head = self.area.head();
-        match spinner.spin(|| enough(head.load(Relaxed))) {
+        match spinner.spin(deadline, || enough(head.load(Relaxed))) {
             Spin::Ready => return Ok(()),
             Spin::Look => {}
             Spin::Park => {

@@ -116,7 +116,7 @@ impl io::Read for MessageReader<'_> {
         if target.is_empty() {
             return Ok(0);
         }
-        let mut deadline = None;
+        let (mut deadline, lap) = (None, self.receiver.a_lap_ahead());
         loop {
             if let Some((found, read)) = &mut self.current {
                 let payload = self.receiver.payload(found);
@@ -126,7 +126,7 @@ impl io::Read for MessageReader<'_> {
                     return Ok(count);
                 }
                 if is_empty {
-                    self.receiver.check_time(&mut deadline)?;
+                    self.receiver.check_patience(lap, &mut deadline)?;
                 }
             }
             if !self.advance(&mut deadline)? {

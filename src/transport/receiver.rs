@@ -166,7 +166,7 @@ impl Receiver {
         if self.partial.is_none() {
             buffer.clear();
         }
-        let mut deadline = None;
+        let (mut deadline, lap) = (None, self.a_lap_ahead());
         loop {
             let found = match self.partial {
                 None => self.next_start(&mut deadline, &mut before_idling)?,
@@ -178,7 +178,7 @@ impl Receiver {
                 self.partial = None;
                 self.set_plain();
                 self.release(found);
-                self.check_time(&mut deadline)?;
+                self.check_patience(lap, &mut deadline)?;
                 continue;
             }
             let payload = self.payload(&found);
@@ -198,7 +198,7 @@ impl Receiver {
             self.partial = Some(whole);
             self.set_plain();
             if is_empty {
-                self.check_time(&mut deadline)?;
+                self.check_patience(lap, &mut deadline)?;
             }
         }
     }
@@ -318,11 +318,21 @@ impl Receiver {
         waited.map_err(|error| self.fail(error.into()))
     }
 
-    /// Wherever something came that is no progress: a peer that goes on like that must not hold back the deadline.
-    #[cold]
-    pub(super) fn check_time(&mut self, deadline: &mut Option<Deadline>) -> Result<(), Error> {
+    fn check_time(&mut self, deadline: &mut Option<Deadline>) -> Result<(), Error> {
         let deadline = deadline.get_or_insert_with(|| Deadline::after_option(self.timeout));
         if deadline.has_passed() { Err(self.fail(WaitError::TimedOut.into())) } else { Ok(()) }
+    }
+
+    /// Where the reader is once everything that can be in the ring now has been consumed.
+    pub(super) fn a_lap_ahead(&self) -> u64 {
+        self.consumer.position() + u64::from(self.ring_bytes)
+    }
+
+    /// Wherever something came that is no progress: a peer that goes on like that beyond what was there when the call
+    /// began must not hold back the deadline.
+    #[cold]
+    pub(super) fn check_patience(&mut self, lap: u64, deadline: &mut Option<Deadline>) -> Result<(), Error> {
+        if self.consumer.position() < lap { Ok(()) } else { self.check_time(deadline) }
     }
 
     /// The first record of a message, if it is there.
@@ -348,7 +358,7 @@ impl Receiver {
             return Err(Error::new(ErrorKind::InvalidInput, message));
         }
         // What is there now, and not what a busy peer writes meanwhile.
-        let until = self.consumer.position() + u64::from(self.ring_bytes);
+        let lap = self.a_lap_ahead();
         while let Some(of) = self.skipping {
             self.check_fragment(&found, of)?;
             if !found.header.flags().contains(Flags::MORE) {
@@ -357,7 +367,7 @@ impl Receiver {
             }
             self.release(found);
             match self.poll()? {
-                Some(next) if self.consumer.position() < until => found = next,
+                Some(next) if self.consumer.position() < lap => found = next,
                 _ => return Ok(None),
             }
         }

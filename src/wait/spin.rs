@@ -87,27 +87,27 @@ impl Spinner {
         (self.recent_ns * 4).clamp(MIN_SPIN_NS, MAX_SPIN_NS)
     }
 
-    /// Polls `ready` for the window's length.
+    /// Polls `ready` for the window's length; where that has no end, until `deadline` or the next look at the latest.
     #[inline]
-    pub fn spin(&mut self, mut ready: impl FnMut() -> bool) -> Spin {
+    pub fn spin(&mut self, deadline: Deadline, mut ready: impl FnMut() -> bool) -> Spin {
         match self.strategy {
             WaitStrategy::ParkAtOnce => Spin::Park,
-            WaitStrategy::SpinOnly => Self::spin_until_look(&mut ready),
+            WaitStrategy::SpinOnly => Self::spin_until_look(deadline, &mut ready),
             WaitStrategy::SpinThenPark => self.spin_for_window(&mut ready),
         }
     }
 
     #[inline]
-    fn spin_until_look(ready: &mut impl FnMut() -> bool) -> Spin {
+    fn spin_until_look(deadline: Deadline, ready: &mut impl FnMut() -> bool) -> Spin {
         if poll_eagerly(ready) {
             return Spin::Ready;
         }
-        let started_ns = Deadline::now_ns();
+        let until_ns = (Deadline::now_ns() + LOOK_EVERY_NS).min(deadline.as_ns());
         loop {
             if poll_some(ready) {
                 return Spin::Ready;
             }
-            if Deadline::now_ns() - started_ns >= LOOK_EVERY_NS {
+            if Deadline::now_ns() >= until_ns {
                 return Spin::Look;
             }
         }
@@ -175,7 +175,7 @@ mod tests {
     fn parked_before_next_spin(spinner: &mut Spinner, pays: bool) -> u32 {
         for parked in 0.. {
             let mut polled = false;
-            let end = spinner.spin(|| {
+            let end = spinner.spin(Deadline::NEVER, || {
                 polled = true;
                 pays
             });
@@ -206,17 +206,29 @@ mod tests {
 
     #[test]
     fn each_strategy_does_what_its_name_says() {
-        assert_eq!(Spinner::new(WaitStrategy::ParkAtOnce).spin(|| panic!("never polls")), Spin::Park);
-        assert_eq!(Spinner::new(WaitStrategy::SpinOnly).spin(|| true), Spin::Ready);
-        assert_eq!(Spinner::new(WaitStrategy::SpinOnly).spin(|| false), Spin::Look);
+        let never = Deadline::NEVER;
+        let parks = Spinner::new(WaitStrategy::ParkAtOnce).spin(never, || panic!("never polls"));
+        assert_eq!(parks, Spin::Park);
+        assert_eq!(Spinner::new(WaitStrategy::SpinOnly).spin(never, || true), Spin::Ready);
+        assert_eq!(Spinner::new(WaitStrategy::SpinOnly).spin(never, || false), Spin::Look);
         let mut polls = 0;
-        let late = Spinner::new(WaitStrategy::SpinOnly).spin(|| {
+        let late = Spinner::new(WaitStrategy::SpinOnly).spin(never, || {
             polls += 1;
             polls > EAGER_POLLS + 3 * POLLS_PER_LOOK
         });
         assert_eq!(late, Spin::Ready);
+        polls = 0;
+        let passed = Spinner::new(WaitStrategy::SpinOnly).spin(Deadline::at_ns(1), || {
+            polls += 1;
+            false
+        });
+        assert_eq!(
+            (passed, polls),
+            (Spin::Look, EAGER_POLLS + POLLS_PER_LOOK),
+            "no longer than to the deadline"
+        );
         let mut spinner = Spinner::new(WaitStrategy::SpinThenPark);
-        let end = spinner.spin(|| false);
+        let end = spinner.spin(never, || false);
         assert_eq!(end, Spin::Park);
     }
 }
