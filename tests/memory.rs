@@ -8,7 +8,7 @@ use std::time::Duration;
 use std::{fs, thread};
 
 use common::{Watchdog, comes_true};
-use ringwire::{Header, Kind, Stream, WaitStrategy};
+use ringwire::{Header, Kind, Listener, Stream, WaitStrategy};
 
 const PAGE_KIB: usize = 4;
 const EVENT: Header = Header::new(Kind::Event, 1, 0);
@@ -65,9 +65,9 @@ fn a_quiet_connection_keeps_to_a_few_pages_of_rings_of_a_gibibyte() {
         round_trips(&mut one, 20_000);
         let found = resident_pages();
         assert_eq!(found.len(), 2);
-        // Two to five, as measured: a look at a boundary that comes before the reader has said what it has consumed leads
-        // a kilobyte further, and some come in a row.
-        assert!(found.iter().all(|pages| (1..=16).contains(pages)), "{found:?} pages ({strategy:?})");
+        // Two to five on a quiet machine; up to 37 were seen on a busy one, where the reader seldom finds its ring empty,
+        // and so is late to say what it has consumed.
+        assert!(found.iter().all(|pages| (1..=64).contains(pages)), "{found:?} pages ({strategy:?})");
         drop(one);
         echo.join().unwrap();
     }
@@ -145,4 +145,28 @@ fn a_segment_is_gone_with_its_streams() {
     assert_eq!(resident_pages().len(), 1);
     drop(receiver);
     assert!(comes_true(Duration::from_secs(5), || resident_pages().is_empty()));
+}
+
+#[test]
+fn a_segment_is_not_forked_and_is_left_out_of_core_dumps_on_request() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s.sock");
+    for exclude in [false, true] {
+        let builder = Listener::builder(&path).reserve(true).exclude_from_core_dumps(exclude);
+        let mut listener = builder.bind().unwrap();
+        let connector = Stream::builder(&path).exclude_from_core_dumps(exclude);
+        let client = thread::spawn(move || connector.connect().unwrap());
+        let streams = (listener.accept().unwrap(), client.join().unwrap());
+        let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut lines = smaps.lines();
+        for _ in 0..2 {
+            lines.by_ref().find(|line| line.contains("/memfd:ringwire")).unwrap();
+            let flags = lines.by_ref().find_map(|line| line.strip_prefix("VmFlags:")).unwrap();
+            let has = |flag| flags.split_whitespace().any(|found| found == flag);
+            assert!(has("dc"), "forked children would be third parties: {flags}");
+            assert_eq!(has("dd"), exclude, "{flags}");
+        }
+        drop(streams);
+    }
 }

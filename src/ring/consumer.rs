@@ -15,10 +15,6 @@ use crate::wire::{Header, HeaderError};
 
 /// What travels between two cores at a time.
 const LINE_BYTES: u32 = 64;
-/// Payloads from this size on are asked for as a whole before they are read.
-const EXPECT_FROM_BYTES: u32 = 256;
-/// Beyond this the processor's own prefetching has caught up.
-const EXPECT_MOST_BYTES: u32 = 2048;
 /// A reader sleeps on its word this many times, then goes over to the lifeline.
 const FUTEX_SLICES: u64 = FUTEX_STAGE_NS / LOOK_EVERY_NS;
 
@@ -140,24 +136,11 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
         if payload_bytes > self.max_payload_bytes || commit > self.ring_bytes - offset {
             return self.check_special(commit);
         }
-        if payload_bytes >= EXPECT_FROM_BYTES {
-            self.expect_rest(offset, payload_bytes);
-        }
         // SAFETY: positions are multiples of 8, and the record of at least a header ends inside the area.
         let (tag, correlation) = unsafe { self.area.record_header(offset) };
         match Header::parse(tag, correlation) {
             Ok(header) => Ok(Some(Record { header, offset, payload_bytes })),
             Err(error) => Err(bad_header(error)),
-        }
-    }
-
-    /// Asks for all further lines at once: copied one after the other, each would wait for the one before (1 KiB round
-    /// trips 1.66 -> 1.34 us).
-    #[inline]
-    fn expect_rest(&self, offset: u32, payload_bytes: u32) {
-        let end = HEADER_BYTES + payload_bytes.min(EXPECT_MOST_BYTES);
-        for line in 2..end.div_ceil(LINE_BYTES) {
-            self.area.expect_read(offset + line * LINE_BYTES);
         }
     }
 

@@ -225,24 +225,9 @@ impl RecordArea for NativeArea {
         unsafe { copy::store_aligned(record.wrapping_add(16), payload) };
     }
 
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    fn expect_write(&self, offset: u32) {
-        let line = self.word(offset).as_ptr();
-        // SAFETY: a hint; it accesses no memory as far as the program can tell.
-        unsafe {
-            core::arch::asm!("prefetchw [{line}]", line = in(reg) line, options(nostack, preserves_flags))
-        };
-    }
-
-    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     fn expect_read(&self, offset: u32) {
-        let line = self.word(offset).as_ptr();
-        // SAFETY: a hint; it accesses no memory as far as the program can tell.
-        unsafe {
-            core::arch::asm!("prefetcht0 [{line}]", line = in(reg) line, options(nostack, preserves_flags))
-        };
+        copy::expect::<false>(self.word(offset).as_ptr().cast());
     }
 
     #[inline(always)]

@@ -68,12 +68,6 @@ pub trait RecordArea: Area {
         self.copy_in(offset + 16, payload);
     }
 
-    /// Asks for the line of `offset` (modulo the area's size), to be written soon. An economy: may do nothing.
-    #[inline(always)]
-    fn expect_write(&self, offset: u32) {
-        let _ = offset;
-    }
-
     /// Asks for the line of `offset` (modulo the area's size), to be read soon. An economy: may do nothing.
     #[inline(always)]
     fn expect_read(&self, offset: u32) {

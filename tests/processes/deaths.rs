@@ -58,6 +58,35 @@ pub(crate) fn half_sender() {
     panic!("nobody killed this process");
 }
 
+/// The second process: sends without end, and is killed at it.
+pub(crate) fn chatterbox() {
+    let mut stream = connect();
+    for number in 0.. {
+        // Whole records, fragments, batches and slots in turn.
+        let payload = bytes(number, length_of(number));
+        match number % 3 {
+            0 => stream.send(event(number), &payload).unwrap(),
+            1 => stream.batch().send(event(number), &payload).unwrap(),
+            _ => {
+                let mut message = stream.write_message(event(number));
+                message.write_piece(&payload).unwrap();
+                message.finish().unwrap();
+            }
+        }
+    }
+}
+
+fn length_of(number: u64) -> usize {
+    (number * number * 31 % 5000) as usize
+}
+
+/// The second process: receives without end, and is killed at it.
+pub(crate) fn listener_without_end() {
+    let mut stream = connect();
+    let mut buffer = Vec::new();
+    while stream.receive_into(&mut buffer).is_ok() {}
+}
+
 /// The second process: ends without dropping anything.
 pub(crate) fn leaver() {
     let mut stream = connect();
@@ -66,7 +95,7 @@ pub(crate) fn leaver() {
 }
 
 #[track_caller]
-fn assert_died<T>(result: Result<T, Error>) {
+pub(crate) fn assert_died<T>(result: Result<T, Error>) {
     let error = result.map(drop).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PeerDied, "{error}");
     assert!(error.to_string().contains("died without closing the connection"), "{error}");
@@ -251,4 +280,49 @@ fn a_kill_in_the_middle_of_a_message_leaves_the_pieces_that_came() {
     assert_died(stream.receive_into(&mut whole));
     assert_eq!(whole, b"half");
     finds_it_dead(stream);
+}
+
+#[test]
+fn a_kill_at_any_moment_leaves_whole_messages_and_then_the_death() {
+    let _watchdog = Watchdog::start();
+    let (_directory, mut listener) = listen();
+    for round in 0..30 {
+        let name = STRATEGIES[round as usize % 2].0;
+        let (mut stream, mut child) = accept_from(&mut listener, "chatterbox", name, 4096);
+        let killer = thread::spawn(move || {
+            thread::sleep(Duration::from_micros(700 * round));
+            child.kill();
+        });
+        let mut buffer = Vec::new();
+        let mut number = 0;
+        let error = loop {
+            match stream.receive_into(&mut buffer) {
+                Ok(header) => {
+                    assert_eq!(header, event(number));
+                    assert_bytes(&buffer, &bytes(number, length_of(number)), "whole");
+                    number += 1;
+                }
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::PeerDied, "{error}");
+        killer.join().unwrap();
+    }
+}
+
+#[test]
+fn a_reader_killed_at_any_moment_ends_the_writer_s_wait() {
+    let _watchdog = Watchdog::start();
+    let (_directory, mut listener) = listen();
+    for round in 0..20 {
+        let name = STRATEGIES[round as usize % 2].0;
+        let (mut stream, mut child) = accept_from(&mut listener, "listener without end", name, 4096);
+        let killer = thread::spawn(move || {
+            thread::sleep(Duration::from_micros(700 * round));
+            child.kill();
+        });
+        let refused = (0..).find_map(|number| stream.send(event(number), &[0; 3000]).err());
+        assert_eq!(refused.unwrap().kind(), ErrorKind::PeerDied);
+        killer.join().unwrap();
+    }
 }

@@ -6,6 +6,7 @@ mod common;
 
 mod deaths;
 mod leaks;
+mod signals;
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -26,6 +27,10 @@ fn child_entry() {
         ("serving committer", deaths::serving_committer),
         ("half sender", deaths::half_sender),
         ("silent", deaths::silent),
+        ("chatterbox", deaths::chatterbox),
+        ("listener without end", deaths::listener_without_end),
+        ("signalled", signals::signalled),
+        ("unguarded", signals::unguarded),
         ("leaver", deaths::leaver),
         ("many clients", leaks::many_clients),
         ("many servers", leaks::many_servers),

@@ -9,6 +9,7 @@ mod crossing;
 mod flow;
 mod messages;
 mod pieces;
+mod traffic;
 mod waits;
 
 use ringwire::{Header, Kind, Listener, Stream, WaitStrategy};
