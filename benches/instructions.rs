@@ -87,7 +87,7 @@ fn at_most(instructions: u64) -> LibraryBenchmarkConfig {
 #[library_benchmark]
 #[bench::bytes_16(args = (ring(16),), config = at_most(155))]
 #[bench::bytes_64(args = (ring(64),), config = at_most(150))]
-#[bench::bytes_1024(args = (ring(1024),), config = at_most(800))]
+#[bench::bytes_1024(args = (ring(1024),), config = at_most(660))]
 fn send_and_receive(mut ring: Box<Ring>) -> Box<Ring> {
     send(&mut ring);
     receive(&mut ring);
@@ -159,7 +159,7 @@ fn pass(ends: &mut Ends) {
     ends.server.receive().unwrap().payload().copy_to(&mut ends.received);
 }
 
-#[library_benchmark(config = at_most(220))]
+#[library_benchmark(config = at_most(230))]
 #[bench::bytes_64(ends())]
 fn stream_send_and_receive(mut ends: Box<Ends>) -> Box<Ends> {
     pass(&mut ends);

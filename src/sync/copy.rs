@@ -11,33 +11,20 @@ use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 /// From this many bytes on a copy uses the processor's string move; below it that takes longer to start than it saves.
 pub const COPY_BY_STRING_BYTES: usize = 4096;
 
-/// From this many bytes on a copy asks for all lines of the shared side before it moves the first: one after the other,
-/// each would wait for the one before (1 KiB round trips between two cores: 1.67 -> 1.33 us).
-const EXPECT_FROM_BYTES: usize = 256;
-/// Beyond this the processor's own prefetching has caught up.
-const EXPECT_MOST_BYTES: usize = 2048;
-
-/// Asks for the line of `address`, to be written (`STORE`) or read. A hint: any address will do.
+/// Asks for the line of `address`, to be read soon. A hint: any address will do.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-pub(super) fn expect<const STORE: bool>(address: *mut u8) {
-    if STORE {
-        // SAFETY: accesses no memory as far as the program can tell, and does not fault.
-        unsafe {
-            core::arch::asm!("prefetchw [{line}]", line = in(reg) address, options(nostack, preserves_flags))
-        };
-    } else {
-        // SAFETY: as above.
-        unsafe {
-            core::arch::asm!("prefetcht0 [{line}]", line = in(reg) address, options(nostack, preserves_flags))
-        };
-    }
+pub(super) fn expect(address: *mut u8) {
+    // SAFETY: accesses no memory as far as the program can tell, and does not fault.
+    unsafe {
+        core::arch::asm!("prefetcht0 [{line}]", line = in(reg) address, options(nostack, preserves_flags))
+    };
 }
 
 /// No hint.
 #[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
-pub(super) fn expect<const STORE: bool>(_: *mut u8) {}
+pub(super) fn expect(_: *mut u8) {}
 
 /// # Safety
 /// `target` is valid for 4 bytes, 4-aligned, and only accessed atomically.
@@ -124,35 +111,10 @@ unsafe fn move_bytes<const STORE: bool>(target: *mut u8, source: *mut u8, bytes:
 /// As [`move_bytes`], and the shared range is 8-aligned.
 #[inline(always)]
 unsafe fn move_aligned<const STORE: bool>(target: *mut u8, source: *mut u8, bytes: usize) {
-    if bytes >= EXPECT_FROM_BYTES {
-        // SAFETY: the caller's contract.
-        unsafe { move_large::<STORE>(target, source, bytes) };
-    } else {
-        // SAFETY: the caller's contract.
-        unsafe { move_lines::<STORE>(target, source, bytes) };
-    }
-}
-
-/// # Safety
-/// As [`move_aligned`].
-#[inline(never)]
-unsafe fn move_large<const STORE: bool>(target: *mut u8, source: *mut u8, bytes: usize) {
     if bytes >= COPY_BY_STRING_BYTES {
         // SAFETY: the caller's contract.
         return unsafe { string_move(target, source, bytes) };
     }
-    let shared = if STORE { target } else { source };
-    for at in (0..bytes.min(EXPECT_MOST_BYTES)).step_by(64) {
-        expect::<STORE>(shared.wrapping_add(at));
-    }
-    // SAFETY: the caller's contract.
-    unsafe { move_lines::<STORE>(target, source, bytes) };
-}
-
-/// # Safety
-/// As [`move_aligned`].
-#[inline(always)]
-unsafe fn move_lines<const STORE: bool>(target: *mut u8, source: *mut u8, bytes: usize) {
     let rest = bytes % BLOCK_BYTES;
     let blocks = bytes - rest;
     if blocks != 0 {

@@ -227,7 +227,7 @@ impl RecordArea for NativeArea {
 
     #[inline(always)]
     fn expect_read(&self, offset: u32) {
-        copy::expect::<false>(self.word(offset).as_ptr().cast());
+        copy::expect(self.word(offset).as_ptr().cast());
     }
 
     #[inline(always)]

@@ -107,7 +107,10 @@ impl Receiver {
         }
         let commit = self.consumer.poll()?;
         match self.consumer.check(commit) {
-            Ok(Some(record)) if record.header.flags().is_whole() => Some(Found::in_ring(record)),
+            Ok(Some(record)) if record.header.flags().is_whole() => {
+                self.consumer.expect_payload(&record);
+                Some(Found::in_ring(record))
+            }
             // Found again by who asks more closely.
             _ => None,
         }
