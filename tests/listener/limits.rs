@@ -1,5 +1,6 @@
 //! Limits of connections, rings, descriptors and memory.
 
+use std::os::fd::AsRawFd;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
@@ -215,4 +216,31 @@ fn a_client_without_memory_for_the_rings_says_so() {
     let mut streams = accepting.join().1;
     works(&mut client, &mut streams[1]);
     assert_eq!(streams[0].receive().map(drop).unwrap_err().kind(), ErrorKind::PeerDied);
+}
+
+/// The second process: a client whose last descriptor is its socket.
+pub(crate) fn client_short_of_descriptors() {
+    let hard = getrlimit(Resource::RLIMIT_NOFILE).unwrap().1;
+    let lowest_free = std::fs::File::open("/dev/null").unwrap().as_raw_fd();
+    let soft = u64::try_from(lowest_free).unwrap() + 1;
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+    let error = Stream::connect(setting("SOCKET")).unwrap_err();
+    assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::ResourceExhausted, true), "{error}");
+    assert!(error.to_string().contains("Too many open files"), "{error}");
+    setrlimit(Resource::RLIMIT_NOFILE, soft + 1, hard).unwrap();
+    drop(Stream::connect(setting("SOCKET")).unwrap());
+    say("refused, then connected");
+}
+
+#[test]
+fn a_client_without_descriptors_says_so_and_connects_when_it_has_one_more() {
+    let _watchdog = Watchdog::start();
+    let (_directory, path) = directory();
+    let accepting = Accepting::start(Listener::builder(&path), 2);
+    let mut child = second("client short of descriptors", &[("SOCKET", path.to_str().unwrap())]);
+    assert_eq!(child.hear(), "refused, then connected");
+    child.join();
+    let mut streams = accepting.join().1;
+    assert_eq!(streams[0].receive().map(drop).unwrap_err().kind(), ErrorKind::PeerDied);
+    assert_eq!(streams[1].receive().map(drop).unwrap_err().kind(), ErrorKind::PeerClosed);
 }

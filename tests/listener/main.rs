@@ -23,6 +23,7 @@ fn child_entry() {
     common::child_entry(&[
         ("server", server),
         ("short of descriptors", limits::short_of_descriptors),
+        ("client short of descriptors", limits::client_short_of_descriptors),
         ("fork", paths::fork_and_leave),
         ("short of memory", limits::short_of_memory),
     ]);
