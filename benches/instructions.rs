@@ -87,14 +87,14 @@ fn at_most(instructions: u64) -> LibraryBenchmarkConfig {
 #[library_benchmark]
 #[bench::bytes_16(args = (ring(16),), config = at_most(155))]
 #[bench::bytes_64(args = (ring(64),), config = at_most(150))]
-#[bench::bytes_1024(args = (ring(1024),), config = at_most(660))]
+#[bench::bytes_1024(args = (ring(1024),), config = at_most(700))]
 fn send_and_receive(mut ring: Box<Ring>) -> Box<Ring> {
     send(&mut ring);
     receive(&mut ring);
     ring
 }
 
-#[library_benchmark(config = at_most(110))]
+#[library_benchmark(config = at_most(115))]
 #[bench::bytes_64(ring(64))]
 fn reserve_write_commit(mut ring: Box<Ring>) -> Box<Ring> {
     let mut slot = ring.producer.reserve(ring.header, black_box(64)).unwrap();
@@ -103,7 +103,7 @@ fn reserve_write_commit(mut ring: Box<Ring>) -> Box<Ring> {
     ring
 }
 
-#[library_benchmark(config = at_most(2_300))]
+#[library_benchmark(config = at_most(2_400))]
 #[bench::bytes_64(ring(64))]
 fn batch_of_16(mut ring: Box<Ring>) -> Box<Ring> {
     for _ in 0..16 {

@@ -59,6 +59,8 @@ pub struct Consumer<P: Platform, K> {
     head: u64,
     /// 1 once nothing more will be read: stays in the low bit of the word `head`.
     gone: u32,
+    /// Where `position` next asks whether to publish.
+    say_at: u64,
     waker: Waker,
     /// Only for the control that parks under a generation number.
     generation: u32,
@@ -74,9 +76,14 @@ impl<P: Platform, K> fmt::Debug for Consumer<P, K> {
 }
 
 impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
-    /// The reading half over `area`.
+    /// The reading half over `area`. Of one direction of one process there is one such half: two would each give away what
+    /// the other still reads.
+    ///
+    /// # Panics
+    /// If the tuning does not fit the area.
     #[must_use]
     pub fn new(area: P::Area, kernel: K, tuning: Tuning) -> Self {
+        tuning.check(area.size());
         Self {
             ring_bytes: area.size(),
             mask: area.size() - 1,
@@ -87,6 +94,7 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
             position: tuning.start,
             head: tuning.start,
             gone: 0,
+            say_at: tuning.start + u64::from(tuning.say_every_bytes()),
             waker: Waker::default(),
             generation: 0,
         }
@@ -209,10 +217,20 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
     #[inline(always)]
     fn advance(&mut self, bytes: u32) {
         self.position += u64::from(bytes);
-        if self.position - self.head >= u64::from(self.tuning.lazy_bytes) {
-            self.publish_consumed();
+        if self.position >= self.say_at {
+            self.say_consumed();
         } else if self.area.writer_parked().load(Relaxed) != 0 {
             self.look_at_waiting_writer();
+        }
+    }
+
+    /// Publishes an eighth of the area, or less where nothing more is there yet: the writer of a quiet connection starts
+    /// again at offset 0 only if it knows that its ring is drained.
+    #[cold]
+    fn say_consumed(&mut self) {
+        self.say_at = self.position + u64::from(self.tuning.say_every_bytes());
+        if self.position - self.head >= u64::from(self.tuning.lazy_bytes) || !self.is_readable() {
+            self.publish_consumed();
         }
     }
 

@@ -67,10 +67,23 @@ impl Tuning {
     pub const fn for_ring(ring_bytes: u32) -> Self {
         Self {
             start: 0,
-            max_record_bytes: ring_bytes / 2 - HEADER_BYTES,
+            max_record_bytes: (ring_bytes / 2).saturating_sub(HEADER_BYTES),
             lazy_bytes: ring_bytes / 8,
             restart_bytes: 1024,
         }
+    }
+
+    /// The reader looks this often whether it has come to the end of what is there, and then says so.
+    fn say_every_bytes(&self) -> u32 {
+        self.lazy_bytes.min(self.restart_bytes.max(TRAILING_BYTES))
+    }
+
+    /// What the arithmetic of both halves, and the proofs of their unsafe blocks, take for granted.
+    fn check(&self, ring_bytes: u32) {
+        assert!(ring_bytes.is_power_of_two() && ring_bytes <= MAX_RING_BYTES, "ring of {ring_bytes} bytes");
+        assert!(self.start.is_multiple_of(8) && self.start <= 1 << 62, "start at {}", self.start);
+        let longest = self.max_record_bytes;
+        assert!((HEADER_BYTES..=ring_bytes).contains(&longest), "records of up to {longest} bytes");
     }
 
     /// The longest payload of one record.

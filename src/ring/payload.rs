@@ -150,7 +150,8 @@ impl Payload<'_, NativeArea> {
     /// The bytes in place.
     ///
     /// # Safety
-    /// The peer must not change committed records. A correct peer never does, a hostile one can at any time: then this is
+    /// Nobody may change the record meanwhile, not even by another handle on the same area in this process. A correct
+    /// peer never does, a hostile one can at any time: then this is
     /// undefined behaviour.
     #[must_use]
     pub unsafe fn as_slice(&self) -> &[u8] {

@@ -60,9 +60,13 @@ impl<P: Platform, K> fmt::Debug for Producer<P, K> {
 }
 
 impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
-    /// The writing half over `area`, whose commit word at the start position is 0.
+    /// The writing half over `area`, whose commit word at the start position is 0. Of one direction there is one such half.
+    ///
+    /// # Panics
+    /// If the tuning does not fit the area.
     #[must_use]
     pub fn new(area: P::Area, kernel: K, tuning: Tuning) -> Self {
+        tuning.check(area.size());
         Self {
             ring_bytes: area.size(),
             mask: area.size() - 1,
@@ -214,8 +218,9 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
             return Err(self.violation.clone().map_or(RingError::Closed, RingError::from));
         }
         let step = align8(HEADER_BYTES + payload_bytes as u32);
+        let mut look_again = false;
         if self.tail + u64::from(step) > self.boundary {
-            self.cross_boundary(step)?;
+            look_again = self.cross_boundary(step)?;
         }
         let left = self.ring_bytes - self.offset(self.tail);
         if step > left {
@@ -224,7 +229,8 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
             self.high_water = self.ring_bytes;
         }
         self.make_room(step)?;
-        self.boundary = next_boundary(self.tail + u64::from(step - 1), self.tuning.restart_bytes);
+        let end = self.tail + u64::from(step);
+        self.boundary = if look_again { end } else { next_boundary(end - 1, self.tuning.restart_bytes) };
         let longest = self.tail + u64::from(self.tuning.max_record_bytes);
         self.free_until = self.boundary.min(self.end_of_room()).min(self.end_of_lap()).min(longest);
         Ok(())
@@ -239,21 +245,24 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
         self.tail - u64::from(self.offset(self.tail)) + u64::from(self.ring_bytes)
     }
 
-    /// Starts again at offset 0 if the ring is drained, so that a quiet connection keeps to the first bytes of its area.
-    fn cross_boundary(&mut self, step: u32) -> Result<(), RingError> {
+    /// Starts again at offset 0 if the ring is drained, so that a quiet connection keeps to the first bytes of its area. Says
+    /// whether the next record should look again.
+    fn cross_boundary(&mut self, step: u32) -> Result<bool, RingError> {
         let offset = self.offset(self.tail);
         let fits_below = offset != 0 && step + TRAILING_BYTES <= offset;
         // The look at `head` is a cache miss: only where something can come of it.
         if !fits_below && !self.is_worth_trimming(offset, step) {
-            return Ok(());
+            return Ok(false);
         }
         if self.is_drained()? {
             self.trim_behind(offset, step);
             if fits_below {
                 self.pad(self.ring_bytes - offset);
             }
+            return Ok(false);
         }
-        Ok(())
+        // All but drained: a quiet connection, whose reader was about to say so.
+        Ok(self.tail - self.head_seen < u64::from(self.tuning.restart_bytes))
     }
 
     /// Looks at the reader's position. Without room: publishes and announces everything that is pending, padding too,

@@ -31,7 +31,7 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
                 }
                 let until_ns = (Deadline::now_ns() + LOOK_EVERY_NS).min(deadline.as_ns());
                 // The reader wakes whoever waits for a byte that it has released: the last of those wanted.
-                let mark = Mark::on_word((want - 8) as u32);
+                let mark = Mark::on_word((want as u32).wrapping_sub(8));
                 let parked = self.area.writer_parked();
                 let park = Park { kernel: &self.kernel, parked, mark, word: head };
                 park.on_word::<P>(seen, until_ns, weak::FENCE_WRITER_PARK, || ());

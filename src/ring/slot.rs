@@ -97,7 +97,8 @@ impl<P: Platform<Area = NativeArea>, K: Kernel<P::Word>> Slot<'_, P, K> {
     /// The reserved payload as a slice, to be written in place; [`Slot::assume_written`] then says how much of it counts.
     ///
     /// # Safety
-    /// The peer must not touch this memory until the record is committed: a correct peer never does, a hostile one can.
+    /// Nobody else may touch this memory until the record is committed, not even by another handle on the same area in
+    /// this process: a correct peer never does, a hostile one can.
     /// The bytes hold what earlier records left.
     #[must_use]
     pub unsafe fn as_mut_slice(&mut self) -> &mut [u8] {

@@ -23,7 +23,7 @@ use crate::sync::NativeWord;
 pub const CONTROL_BYTES: usize = 1024;
 /// Requests whose cancellation can be told out of band.
 const CANCEL_SLOTS: usize = 64;
-/// Segments are whole pages; a larger page of another machine only makes the last one partly used.
+/// Segments are a multiple of this; where pages are larger, the last one is partly used.
 const PAGE_BYTES: usize = 4096;
 
 /// A word alone in its cache line.
@@ -151,11 +151,18 @@ impl Layout {
         used.next_multiple_of(PAGE_BYTES)
     }
 
-    /// The whole pages inside the bytes `from..to` of an area, as a range of the segment; empty if there are none.
-    pub(super) const fn whole_pages(&self, direction: Direction, from: u32, to: u32) -> (usize, usize) {
+    /// The whole pages of `page_bytes` inside the bytes `from..to` of an area, as a range of the segment; empty if there
+    /// are none.
+    pub(super) const fn whole_pages(
+        &self,
+        direction: Direction,
+        from: u32,
+        to: u32,
+        page_bytes: usize,
+    ) -> (usize, usize) {
         let area = self.area_offset(direction);
-        let start = (area + from as usize).next_multiple_of(PAGE_BYTES);
-        let end = (area + to as usize) / PAGE_BYTES * PAGE_BYTES;
+        let start = (area + from as usize).next_multiple_of(page_bytes);
+        let end = (area + to as usize) / page_bytes * page_bytes;
         (start, if end > start { end } else { start })
     }
 }
@@ -182,10 +189,11 @@ mod tests {
     #[test]
     fn only_whole_pages_inside_an_area_are_ever_given_back() {
         let layout = Layout::new(8192, 8192).unwrap();
-        assert_eq!(layout.whole_pages(Direction::ToServer, 0, 8192), (4096, 8192));
-        assert_eq!(layout.whole_pages(Direction::ToClient, 0, 8192), (12288, 16384));
-        assert_eq!(layout.whole_pages(Direction::ToServer, 100, 200), (4096, 4096));
-        assert_eq!(layout.whole_pages(Direction::ToServer, 4000, 5000), (8192, 8192));
+        assert_eq!(layout.whole_pages(Direction::ToServer, 0, 8192, 4096), (4096, 8192));
+        assert_eq!(layout.whole_pages(Direction::ToClient, 0, 8192, 4096), (12288, 16384));
+        assert_eq!(layout.whole_pages(Direction::ToServer, 100, 200, 4096), (4096, 4096));
+        assert_eq!(layout.whole_pages(Direction::ToServer, 4000, 5000, 4096), (8192, 8192));
+        assert_eq!(layout.whole_pages(Direction::ToServer, 0, 8192, 65_536), (65_536, 65_536));
     }
 
     #[test]

@@ -2,14 +2,14 @@
 
 use core::ptr::NonNull;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::fstat;
-use nix::unistd::ftruncate;
+use nix::unistd::{SysconfVar, ftruncate, sysconf};
 use thiserror::Error;
 
 use super::layout::{Control, Direction, Layout};
@@ -165,7 +165,7 @@ impl Segment {
     /// An economy: a failure is left alone.
     pub fn discard(&self, direction: Direction, from: u32, to: u32) {
         let to = to.min(self.layout.ring_bytes(direction));
-        let (start, end) = self.layout.whole_pages(direction, from, to);
+        let (start, end) = self.layout.whole_pages(direction, from, to, page_bytes());
         if end > start {
             // SAFETY: MADV_REMOVE makes these bytes zero, as a peer's store could: all access to them is atomic.
             let result =
@@ -185,6 +185,16 @@ impl Segment {
         // SAFETY: a mapping does not begin at address zero, and the sum does not wrap.
         unsafe { NonNull::new_unchecked(address) }
     }
+}
+
+/// The machine's page size in bytes.
+fn page_bytes() -> usize {
+    static PAGE_BYTES: OnceLock<usize> = OnceLock::new();
+    *PAGE_BYTES.get_or_init(|| {
+        let found = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+        // Unknown: as large as any, so that nothing but whole pages is ever given back.
+        found.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(1 << 16)
+    })
 }
 
 fn file_size(layout: Layout) -> i64 {

@@ -9,7 +9,8 @@ use core::sync::atomic::AtomicU16;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// From this many bytes on a copy uses the processor's string move; below it that takes longer to start than it saves.
-pub const COPY_BY_STRING_BYTES: usize = 4096;
+#[cfg(target_arch = "x86_64")]
+const COPY_BY_STRING_BYTES: usize = 4096;
 
 /// Asks for the line of `address`, to be read soon. A hint: any address will do.
 #[cfg(target_arch = "x86_64")]
@@ -111,6 +112,7 @@ unsafe fn move_bytes<const STORE: bool>(target: *mut u8, source: *mut u8, bytes:
 /// As [`move_bytes`], and the shared range is 8-aligned.
 #[inline(always)]
 unsafe fn move_aligned<const STORE: bool>(target: *mut u8, source: *mut u8, bytes: usize) {
+    #[cfg(target_arch = "x86_64")]
     if bytes >= COPY_BY_STRING_BYTES {
         // SAFETY: the caller's contract.
         return unsafe { string_move(target, source, bytes) };
@@ -326,18 +328,6 @@ unsafe fn string_move(target: *mut u8, source: *mut u8, bytes: usize) {
             inout("rsi") source => _,
             options(nostack, preserves_flags)
         );
-    }
-}
-
-/// # Safety
-/// Both ranges are valid for `bytes` and do not overlap.
-#[cfg(not(target_arch = "x86_64"))]
-unsafe fn string_move(target: *mut u8, source: *mut u8, bytes: usize) {
-    for i in 0..bytes {
-        // SAFETY: `i` is below the length of both ranges.
-        let from = unsafe { AtomicU8::from_ptr(source.wrapping_add(i)) };
-        // SAFETY: as above.
-        unsafe { AtomicU8::from_ptr(target.wrapping_add(i)) }.store(from.load(Relaxed), Relaxed);
     }
 }
 

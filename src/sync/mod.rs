@@ -4,13 +4,15 @@
 //! Production instantiates it once with [`Native`]: real atomics over a shared mapping. The `loom-tests` package
 //! instantiates the very same code with a model checker's types. This room is the only one that touches raw atomics.
 
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("ringwire counts bytes of a ring in 32 bits and adds them as usize: it needs 64-bit pointers");
+
 mod copy;
 mod counter;
 mod native;
 mod permits;
 mod port;
 
-pub use copy::COPY_BY_STRING_BYTES;
 pub use counter::Counter;
 pub use native::{Native, NativeArea, NativeWord};
 pub use permits::{Permit, Permits};

@@ -88,8 +88,8 @@ impl NativeArea {
 
     #[inline(always)]
     fn check(&self, offset: u32, bytes: usize) {
-        // No overflow: an offset has 32 bits, and no object is larger than half the address space.
-        if offset as usize + bytes > self.size as usize {
+        let size = self.size as usize;
+        if bytes > size || offset as usize > size - bytes {
             leaves_area(offset, bytes, self.size);
         }
     }
@@ -153,7 +153,7 @@ impl Area for NativeArea {
 
     #[inline(always)]
     fn put_header(&self, offset: u32, tag: u32, correlation: u64) {
-        debug_assert!(offset.is_multiple_of(8));
+        assert!(offset.is_multiple_of(8), "records are 8-aligned");
         let record = self.address(offset, 16);
         // SAFETY: address() checked 16 bytes from an 8-aligned offset.
         unsafe { copy::store_u32(record.wrapping_add(4), tag) };
@@ -163,7 +163,7 @@ impl Area for NativeArea {
 
     #[inline(always)]
     fn header(&self, offset: u32) -> (u32, u64) {
-        debug_assert!(offset.is_multiple_of(8));
+        assert!(offset.is_multiple_of(8), "records are 8-aligned");
         let record = self.address(offset, 16);
         // SAFETY: address() checked 16 bytes from an 8-aligned offset.
         let tag = unsafe { copy::load_u32(record.wrapping_add(4)) };

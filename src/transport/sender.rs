@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind};
 use crate::ring::{self, HEADER_BYTES, Producer, RingError, Tuning};
 use crate::shm::Direction;
 use crate::sync::{Kernel, Native};
-use crate::wait::{Deadline, Spinner, WaitStrategy};
+use crate::wait::{Deadline, Spinner, WaitError, WaitStrategy};
 use crate::wire::{Flags, Header};
 
 /// A record that is written in place: see [`ring::Slot`].
@@ -314,6 +314,10 @@ impl Sender {
             if backpressure != Backpressure::Wait {
                 return Err(self.full());
             }
+            // Also where room seems to come and go: a peer that plays with `head` must not hold back the deadline.
+            if deadline.is_some_and(Deadline::has_passed) {
+                return Err(self.error(WaitError::TimedOut.into()));
+            }
             let deadline = *deadline.get_or_insert_with(|| Deadline::after_option(self.timeout));
             let waited = self.producer.wait_for_room(&mut self.spinner, deadline);
             waited.map_err(|error| self.error(error))?;
@@ -323,7 +327,7 @@ impl Sender {
     /// `Full`, unless nobody will ever make room.
     fn full(&self) -> Error {
         let gone = self.producer.kernel().peer_is_gone();
-        self.error(if gone { crate::wait::WaitError::PeerDied.into() } else { RingError::Full })
+        self.error(if gone { WaitError::PeerDied.into() } else { RingError::Full })
     }
 
     #[cold]
