@@ -73,9 +73,10 @@ impl Tuning {
         }
     }
 
-    /// The reader looks this often whether it has come to the end of what is there, and then says so.
+    /// The reader looks this often whether it has come to the end of what is there, and then says so: as often as the
+    /// writer wants to know.
     fn say_every_bytes(&self) -> u32 {
-        self.lazy_bytes.min(self.restart_bytes.max(TRAILING_BYTES))
+        if self.restart_bytes == 0 { self.lazy_bytes } else { self.lazy_bytes.min(self.restart_bytes) }
     }
 
     /// What the arithmetic of both halves, and the proofs of their unsafe blocks, take for granted.

@@ -366,7 +366,7 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
         if self.pending.is_none() {
             self.pending = Some(Pending { position, commit });
             if P::breaks(weak::FIRST_FIRST) {
-                // ORDER commit: a control; the shipped order is in publish().
+                // ORDER commit: too early (control: first_word_of_a_batch_stored_first); publish() has the shipped one.
                 self.area.word(position as u32).store(commit, Release);
             }
         } else {

@@ -212,7 +212,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     for what in ["futex, two cores", "futex, one core"] {
         let mut samples = Samples::with_capacity(futex_count as usize);
         futex_block(&arena, from, futex_count, Duration::from_micros(arguments.pause_us), &mut samples);
-        let (p50_ns, p99_ns) = (samples.quantile(0.5), samples.quantile(0.99));
+        let (p50_ns, p99_ns) = (samples.quantile(500), samples.quantile(990));
         let pause_us = arguments.pause_us;
         print(
             json,
@@ -281,7 +281,7 @@ fn line_limits<'a, W: Word + 'a>(
         let (mine, theirs) = words(index);
         samples.clear();
         line_block(mine, theirs, from, count, &mut samples);
-        medians.push(samples.quantile(0.5) as f64);
+        medians.push(samples.quantile(500) as f64);
         from += count;
     }
     (median(&medians), from)

@@ -37,13 +37,13 @@ impl Samples {
         self.ns.len()
     }
 
-    /// The value below which `share` (0 to 1) of the samples lie; 0 without samples.
-    pub fn quantile(&mut self, share: f64) -> u64 {
+    /// The value that `per_mille` of the samples do not exceed; 0 without samples.
+    pub fn quantile(&mut self, per_mille: usize) -> u64 {
         if self.ns.is_empty() {
             return 0;
         }
         self.ns.sort_unstable();
-        let rank = (self.ns.len() as f64 * share).ceil() as usize;
+        let rank = (self.ns.len() * per_mille).div_ceil(1000);
         self.ns[rank.clamp(1, self.ns.len()) - 1]
     }
 
@@ -86,11 +86,14 @@ mod tests {
     #[test]
     fn quantiles_and_medians_are_values_that_occur() {
         let mut samples = Samples::default();
-        assert_eq!(samples.quantile(0.5), 0);
+        assert_eq!(samples.quantile(500), 0);
         for ns in (1..=100).rev() {
             samples.push(ns);
         }
-        assert_eq!([0.0, 0.5, 0.99, 0.999, 1.0].map(|share| samples.quantile(share)), [1, 50, 99, 100, 100]);
+        assert_eq!(
+            [0, 500, 990, 999, 1000].map(|per_mille| samples.quantile(per_mille)),
+            [1, 50, 99, 100, 100]
+        );
         assert!((samples.share_below(51) - 0.5).abs() < 1e-9);
         assert_eq!(median(&[3.0, 1.0, 2.0]).to_bits(), 2.0f64.to_bits());
         assert_eq!(median(&[]).to_bits(), 0.0f64.to_bits());

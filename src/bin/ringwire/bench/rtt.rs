@@ -118,8 +118,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let result = json!({
         "bench": "rtt", "layer": "stream", "mode": mode, "size": arguments.size, "pause_us": arguments.pause_us,
         "pinned": arguments.pin, "iterations": all.len(),
-        "p50_ns": all.quantile(0.5), "p99_ns": all.quantile(0.99), "p999_ns": all.quantile(0.999),
-        "max_ns": all.quantile(1.0), "share_under_10_us": rounded(all.share_below(10_000)),
+        "p50_ns": all.quantile(500), "p99_ns": all.quantile(990), "p999_ns": all.quantile(999),
+        "max_ns": all.quantile(1000), "share_under_10_us": rounded(all.share_below(10_000)),
         "limit_p50_ns": median(&limit_all), "ratio_p50": rounded(median(&ratios)),
         "ratio_p50_of_runs": ratios.iter().map(|ratio| rounded(*ratio)).collect::<Vec<_>>(),
         "steal_ticks": steal_ticks() - stolen_before,
@@ -211,7 +211,7 @@ impl Block {
         if !self.pinned {
             unpin()?;
         }
-        run.limits.push(self.samples.quantile(0.5) as f64);
+        run.limits.push(self.samples.quantile(500) as f64);
         Ok(())
     }
 
@@ -240,7 +240,7 @@ impl Block {
         if self.echo != self.payload {
             return Err(format!("block {index}: the echo differs").into());
         }
-        run.ratios.push(self.samples.quantile(0.5) as f64 / run.limits.last().copied().unwrap_or(f64::NAN));
+        run.ratios.push(self.samples.quantile(500) as f64 / run.limits.last().copied().unwrap_or(f64::NAN));
         run.samples.extend(&self.samples);
         Ok(())
     }
