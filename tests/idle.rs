@@ -9,7 +9,7 @@ use std::{fs, thread};
 use common::{Watchdog, say, second, setting, wait_until};
 use ringwire::{Header, Kind, Listener, Stream, WaitStrategy};
 
-const CONNECTIONS: usize = 20;
+const CONNECTIONS: usize = 100;
 
 #[test]
 fn child_entry() {

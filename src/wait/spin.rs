@@ -1,18 +1,20 @@
 //! How long to spin before parking.
 
-use std::thread;
+use nix::unistd::{SysconfVar, sysconf};
 
 use super::deadline::Deadline;
 use super::park::LOOK_EVERY_NS;
 use crate::sync::Permits;
 
-/// The longest that the adaptive window gets, in microseconds: waking a sleeper costs 5 to 12 us, so a wait that lasts
+/// How long the adaptive window is at first, in microseconds: waking a sleeper costs 5 to 12 us, so a wait that lasts
 /// longer than twice that is better slept through.
 pub const MAX_SPIN_US: u64 = 20;
 const MAX_SPIN_NS: u64 = MAX_SPIN_US * 1_000;
 const MIN_SPIN_NS: u64 = 2_000;
-/// At the worst one wait in 64 spins in vain: 0.3 us a wait.
-const MAX_IN_VAIN: u32 = 6;
+/// How long a spin after parked waits lasts at the most.
+const PROBE_NS: u64 = 100_000;
+/// At the worst one wait in 128 probes in vain: 0.8 us a wait.
+const MAX_IN_VAIN: u32 = 7;
 /// Polls between two looks at the clock.
 const POLLS_PER_LOOK: u32 = 64;
 /// A wait begins with this many polls without a pause (about 1 us): a pause costs 20 to 50 ns, a tenth of a hand-off.
@@ -26,8 +28,8 @@ const SHORT_NS: u64 = 1_000;
 pub enum WaitStrategy {
     /// Polls without end: the lowest latency (0.4 us a hand-off), at the price of a core for each waiting thread.
     SpinOnly,
-    /// Polls for as long as recent waits suggest (0 to 20 us, never on more than `cores - 1` threads of the process at
-    /// once), then sleeps.
+    /// Polls for as long as recent waits suggest (some microseconds; up to 100 after parked waits), never on more than
+    /// `cores - 1` threads of the process at once and ever more rarely where that does not pay; then sleeps.
     #[default]
     SpinThenPark,
     /// Sleeps at once: no processor time is spent on waiting.
@@ -50,6 +52,9 @@ pub enum Spin {
 /// A spin that ends in vain has cost its whole window, and perhaps the core that the peer needed: after `n` of them in a
 /// row the next `2^n - 1` waits park at once. A spin that pays starts the count anew. What a sleep took says nothing: on
 /// a busy core it ends early, and a spin would still have been in vain.
+///
+/// Where both sides have come to park, each answer takes a wake-up, on some machines 40 us and more. So the spin after
+/// parked waits is a probe that outlasts one, and what pays is allowed that long until the peer spins too.
 #[derive(Debug)]
 pub struct Spinner {
     strategy: WaitStrategy,
@@ -64,8 +69,10 @@ pub struct Spinner {
 fn process_permits() -> &'static Permits {
     static PERMITS: std::sync::OnceLock<Permits> = std::sync::OnceLock::new();
     PERMITS.get_or_init(|| {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        Permits::new(cores as u64 - 1)
+        // The machine's cores, not those that this process is bound to: a process on a core of its own spins well, for a
+        // peer on another.
+        let online = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
+        Permits::new(online.and_then(|cores| u64::try_from(cores).ok()).unwrap_or(1).saturating_sub(1))
     })
 }
 
@@ -73,7 +80,7 @@ impl Spinner {
     /// A policy that follows `strategy`.
     #[must_use]
     pub fn new(strategy: WaitStrategy) -> Self {
-        Self { strategy, recent_ns: MAX_SPIN_NS, in_vain: 0, skip: 0 }
+        Self { strategy, recent_ns: MAX_SPIN_NS / 4, in_vain: 0, skip: 0 }
     }
 
     /// The strategy it follows.
@@ -82,9 +89,9 @@ impl Spinner {
         self.strategy
     }
 
-    /// Length of the next spin in nanoseconds: some times what recent ones took.
+    /// Length of the next spin in nanoseconds: some times what recent ones took, or long enough for a wake-up.
     fn window_ns(&self) -> u64 {
-        (self.recent_ns * 4).clamp(MIN_SPIN_NS, MAX_SPIN_NS)
+        if self.in_vain > 0 { PROBE_NS } else { (self.recent_ns * 4).clamp(MIN_SPIN_NS, PROBE_NS) }
     }
 
     /// Polls `ready` for the window's length; where that has no end, until `deadline` or the next look at the latest.
@@ -140,14 +147,13 @@ impl Spinner {
     }
 
     fn succeeded(&mut self, spent_ns: u64) {
+        self.recent_ns = if self.in_vain > 0 { spent_ns } else { (self.recent_ns * 7 + spent_ns) / 8 };
         self.in_vain = 0;
-        self.recent_ns = (self.recent_ns * 7 + spent_ns) / 8;
     }
 
     fn failed(&mut self) {
         self.in_vain = (self.in_vain + 1).min(MAX_IN_VAIN);
         self.skip = (1 << self.in_vain) - 1;
-        self.recent_ns = MAX_SPIN_NS;
     }
 }
 
@@ -192,9 +198,9 @@ mod tests {
     #[test]
     fn spins_in_vain_get_rarer_and_one_that_pays_brings_them_back() {
         let mut spinner = Spinner::new(WaitStrategy::SpinThenPark);
-        for expected in [0, 1, 3, 7, 15, 31, 63, 63] {
+        for expected in [0, 1, 3, 7, 15, 31, 63, 127, 127] {
             assert!(parked_before_next_spin(&mut spinner, false) >= expected);
-            assert_eq!(spinner.window_ns(), MAX_SPIN_NS);
+            assert_eq!(spinner.window_ns(), PROBE_NS);
         }
         parked_before_next_spin(&mut spinner, true);
         assert_eq!(spinner.skip, 0);
