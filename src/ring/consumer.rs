@@ -231,6 +231,8 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
         self.say_at = self.position + u64::from(self.tuning.say_every_bytes());
         if self.position - self.head >= u64::from(self.tuning.lazy_bytes) || !self.is_readable() {
             self.publish_consumed();
+        } else {
+            self.look_at_waiting_writer();
         }
     }
 

@@ -6,4 +6,4 @@ mod spin;
 
 pub use deadline::Deadline;
 pub use park::{FUTEX_STAGE_NS, LOOK_EVERY_NS, Mark, Park, WaitError, Waker};
-pub use spin::{MAX_SPIN_US, Spin, Spinner, WaitStrategy};
+pub use spin::{Spin, Spinner, WaitStrategy};

@@ -6,10 +6,9 @@ use super::deadline::Deadline;
 use super::park::LOOK_EVERY_NS;
 use crate::sync::Permits;
 
-/// How long the adaptive window is at first, in microseconds: waking a sleeper costs 5 to 12 us, so a wait that lasts
-/// longer than twice that is better slept through.
-pub const MAX_SPIN_US: u64 = 20;
-const MAX_SPIN_NS: u64 = MAX_SPIN_US * 1_000;
+/// How long the adaptive window is at first: waking a sleeper costs 5 to 12 us, so a wait that lasts longer than twice that
+/// is better slept through.
+const FIRST_SPIN_NS: u64 = 20_000;
 const MIN_SPIN_NS: u64 = 2_000;
 /// How long a spin after parked waits lasts at the most.
 const PROBE_NS: u64 = 100_000;
@@ -80,7 +79,7 @@ impl Spinner {
     /// A policy that follows `strategy`.
     #[must_use]
     pub fn new(strategy: WaitStrategy) -> Self {
-        Self { strategy, recent_ns: MAX_SPIN_NS / 4, in_vain: 0, skip: 0 }
+        Self { strategy, recent_ns: FIRST_SPIN_NS / 4, in_vain: 0, skip: 0 }
     }
 
     /// The strategy it follows.
@@ -207,7 +206,7 @@ mod tests {
         for _ in 0..40 {
             parked_before_next_spin(&mut spinner, true);
         }
-        assert!((MIN_SPIN_NS..MAX_SPIN_NS).contains(&spinner.window_ns()));
+        assert!((MIN_SPIN_NS..FIRST_SPIN_NS).contains(&spinner.window_ns()));
     }
 
     #[test]
