@@ -292,7 +292,10 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
                 area.expect_read(behind);
                 word.load(Relaxed) != 0
             }) {
-                Spin::Ready => return Ok(()),
+                Spin::Ready => {
+                    spinner.fall_back();
+                    return Ok(());
+                }
                 Spin::Park => return self.park(deadline, before_idling),
                 Spin::Look => {
                     if self.look_around(deadline)? {

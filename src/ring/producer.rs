@@ -233,7 +233,30 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
         self.boundary = if look_again { end } else { next_boundary(end - 1, self.tuning.restart_bytes) };
         let longest = self.tail + u64::from(self.tuning.max_record_bytes);
         self.free_until = self.boundary.min(self.end_of_room()).min(self.end_of_lap()).min(longest);
+        if step <= self.tuning.restart_bytes / 4 {
+            self.own_lines_ahead(end);
+        }
         Ok(())
+    }
+
+    /// Stores into every line from `from` to the next boundary, all of it free and ours: the reader's core gives the lines
+    /// up all at once, while these stores wait in the store buffer, and not one by one as messages come to them (64 B one
+    /// way between two distant cores: 9 -> 22 million/s; a prefetch for writing does not take a shared line away). Only for
+    /// short records: the stores of a long one wait together anyway.
+    ///
+    /// The word at a message's end is not among them: it is zeroed, and stands for what has not been written.
+    fn own_lines_ahead(&self, from: u64) {
+        let step = u64::from(self.tuning.line_bytes);
+        if step == 0 {
+            return;
+        }
+        let beyond = if P::breaks(weak::LINES_BEYOND_ROOM) { self.boundary } else { self.free_until };
+        let mut line = (from / step + 1) * step;
+        while line < beyond {
+            // Relaxed: nobody reads what is free.
+            self.area.word(line as u32).store(0, Relaxed);
+            line += step;
+        }
     }
 
     fn end_of_room(&self) -> u64 {

@@ -216,5 +216,7 @@ pub mod weak {
         NO_LOOK_AFTER_HANG_UP = 24;
         /// A writer that finds the peer gone does not look once more for room.
         NO_LOOK_FOR_ROOM_AFTER_DEATH = 25;
+        /// The writer stores into lines beyond what is free.
+        LINES_BEYOND_ROOM = 26;
     }
 }

@@ -237,7 +237,18 @@ impl Receiver {
 
     /// What this half does while it waits.
     pub fn set_wait_strategy(&mut self, strategy: WaitStrategy) {
-        self.spinner = Spinner::new(strategy);
+        self.spinner = self.spinner.with_strategy(strategy);
+    }
+
+    /// Whether the other half will say when it sends.
+    pub(super) fn sees_sends(&mut self, sees_sends: bool) {
+        self.spinner.sees_sends(sees_sends);
+    }
+
+    /// The other half sends something that the next message may answer.
+    #[inline(always)]
+    pub(super) fn expect_answer(&mut self) {
+        self.spinner.expect_answer();
     }
 
     /// Who is on the other side.

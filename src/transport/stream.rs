@@ -91,10 +91,9 @@ impl Stream {
         peer_max: u64,
     ) -> Self {
         let connection = Arc::new(connection);
-        Self {
-            sender: Sender::new(Arc::clone(&connection), sends, &options, peer_max),
-            receiver: Receiver::new(connection, sends.opposite(), &options),
-        }
+        let mut receiver = Receiver::new(Arc::clone(&connection), sends.opposite(), &options);
+        receiver.sees_sends(true);
+        Self { sender: Sender::new(connection, sends, &options, peer_max), receiver }
     }
 
     /// Sends a message: see [`Sender::send`].
@@ -104,6 +103,7 @@ impl Stream {
     /// limit has been set aside meanwhile.
     #[inline(always)]
     pub fn send(&mut self, header: Header, payload: &[u8]) -> Result<(), Error> {
+        self.receiver.expect_answer();
         self.sender.send_while(header, payload, &mut Some(&mut self.receiver))
     }
 
@@ -112,6 +112,7 @@ impl Stream {
     /// # Errors
     /// As [`Sender::try_send`].
     pub fn try_send(&mut self, header: Header, payload: &[u8]) -> Result<(), Error> {
+        self.receiver.expect_answer();
         // Only what travels in fragments waits, and may wait for a peer that does the same.
         let mut receiver = (payload.len() > self.max_record_bytes()).then_some(&mut self.receiver);
         self.sender.try_send_while(header, payload, &mut receiver)
@@ -123,16 +124,19 @@ impl Stream {
     /// As [`Sender::reserve`].
     #[inline]
     pub fn reserve(&mut self, header: Header, payload_bytes: usize) -> Result<Slot<'_>, Error> {
+        self.receiver.expect_answer();
         self.sender.reserve_while(header, payload_bytes, &mut Some(&mut self.receiver))
     }
 
     /// Begins a batch of messages that are published together.
     pub fn batch(&mut self) -> Batch<'_> {
+        self.receiver.expect_answer();
         self.sender.batch_while(&mut self.receiver)
     }
 
     /// Begins a message of any length that is written piece by piece: see [`Sender::write_message`].
     pub fn write_message(&mut self, header: Header) -> MessageWriter<'_> {
+        self.receiver.expect_answer();
         MessageWriter::new(&mut self.sender, Some(&mut self.receiver), header)
     }
 
@@ -172,7 +176,8 @@ impl Stream {
 
     /// Gives each direction to a thread of its own. The connection ends when both halves are dropped.
     #[must_use]
-    pub fn split(self) -> (Sender, Receiver) {
+    pub fn split(mut self) -> (Sender, Receiver) {
+        self.receiver.sees_sends(false);
         (self.sender, self.receiver)
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use ringwire::{Header, Kind, Listener, Stream, WaitStrategy};
+use ringwire::{Header, Kind, Listener, Stream};
 use serde_json::json;
 
 use super::arena::Arena;
@@ -126,8 +126,7 @@ fn one_run(plan: &Plan, ring: u32) -> Result<Run, Box<dyn Error>> {
     let directory = PrivateDirectory::create()?;
     let socket = directory.path().join("stream.sock");
     let (arena, name) = Arena::create(Bulk::arena_bytes(plan.size))?;
-    let mut listener =
-        Listener::builder(&socket).max_ring_bytes(1 << 30).wait_strategy(WaitStrategy::SpinOnly).bind()?;
+    let mut listener = Listener::builder(&socket).max_ring_bytes(1 << 30).bind()?;
     let socket = socket.to_str().ok_or("temporary directory with a name that is not UTF-8")?;
     let numbers = [plan.size, ring].map(|number| number.to_string());
     let switches = [plan.copy, plan.quick].map(|switch| switch.to_string());
@@ -192,10 +191,7 @@ fn send_block(plan: &Plan, stream: &mut Stream, from: u32, private: &mut [u8]) -
 pub fn run_peer(arguments: &PeerArguments) -> Result<(), Box<dyn Error>> {
     let plan = Plan::new(arguments.size, arguments.copy, arguments.quick);
     let arena = Arena::open(&arguments.arena)?;
-    let mut stream = Stream::builder(&arguments.socket)
-        .ring_bytes_each(4096, arguments.ring)
-        .wait_strategy(WaitStrategy::SpinOnly)
-        .connect()?;
+    let mut stream = Stream::builder(&arguments.socket).ring_bytes_each(4096, arguments.ring).connect()?;
     pin(1)?;
     let mut private = vec![0; plan.size as usize];
     let mut sum = 0u64;
