@@ -1,5 +1,6 @@
 //! [`Segment`]: one connection's memory, made and sealed by the server, verified by the client, mapped by both.
 
+use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
@@ -74,10 +75,13 @@ impl ShmError {
 }
 
 /// A mapped segment. Unmapped when the last ring half over it is gone.
+///
+/// A child forked without exec inherits the value and not the mapping: see [`Segment::is_mapped_here`].
 #[derive(Debug)]
 pub struct Segment {
-    map: MmapRaw,
+    map: ManuallyDrop<MmapRaw>,
     layout: Layout,
+    mapped_by_pid: u32,
 }
 
 impl Segment {
@@ -130,7 +134,14 @@ impl Segment {
         if options.exclude_from_core_dumps {
             map.advise(Advice::DontDump).map_err(failed)?;
         }
-        Ok(Self { map, layout })
+        Ok(Self { map: ManuallyDrop::new(map), layout, mapped_by_pid: std::process::id() })
+    }
+
+    /// Whether this is the process that mapped it. In a forked child there is nothing at these addresses, or something
+    /// else of the child's own.
+    #[must_use]
+    pub fn is_mapped_here(&self) -> bool {
+        std::process::id() == self.mapped_by_pid
     }
 
     /// The sizes of its areas.
@@ -184,6 +195,15 @@ impl Segment {
         let address = unsafe { self.map.as_mut_ptr().add(offset) };
         // SAFETY: a mapping does not begin at address zero, and the sum does not wrap.
         unsafe { NonNull::new_unchecked(address) }
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        if self.is_mapped_here() {
+            // SAFETY: nothing uses it afterwards.
+            unsafe { ManuallyDrop::drop(&mut self.map) };
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod common;
 
 mod clocks;
 mod debugger;
+mod forked;
 mod leaving;
 mod limits;
 mod stopped;
@@ -32,6 +33,8 @@ fn child_entry() {
         ("late server", clocks::late_server),
         ("into another time", clocks::into_another_time),
         ("in another time", clocks::in_another_time),
+        ("fork", forked::forking),
+        ("forking server", forked::forking_server),
         ("replaced", leaving::replaced),
         ("inventory", leaving::inventory),
         ("leaver", leaving::leaver),
