@@ -12,6 +12,7 @@ mod debugger;
 mod forked;
 mod leaving;
 mod limits;
+mod signals;
 mod stopped;
 
 use std::path::{Path, PathBuf};
@@ -43,6 +44,7 @@ fn child_entry() {
         ("out of threads", limits::out_of_threads),
         ("out of memory", limits::out_of_memory),
         ("pair out of memory", limits::pair_out_of_memory),
+        ("disturbed", signals::disturbed),
     ]);
 }
 
