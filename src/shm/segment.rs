@@ -21,6 +21,9 @@ fn seals() -> SealFlag {
     SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL
 }
 
+/// Some 50 us of work.
+const ALLOCATE_STEP_BYTES: i64 = 256 << 10;
+
 /// Choices for a segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SegmentOptions {
@@ -94,8 +97,7 @@ impl Segment {
         let bytes = file_size(layout);
         ftruncate(&descriptor, bytes).map_err(ShmError::system("ftruncate"))?;
         if options.reserve {
-            fallocate(&descriptor, FallocateFlags::empty(), 0, bytes)
-                .map_err(ShmError::system("fallocate"))?;
+            allocate_pages(&descriptor, bytes).map_err(ShmError::system("fallocate"))?;
         }
         fcntl(&descriptor, FcntlArg::F_ADD_SEALS(seals())).map_err(ShmError::system("F_ADD_SEALS"))?;
         let segment = Self::map(&descriptor, layout, options)?;
@@ -215,6 +217,23 @@ fn page_bytes() -> usize {
         // Unknown: as large as any, so that nothing but whole pages is ever given back.
         found.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(1 << 16)
     })
+}
+
+/// Allocates `bytes` of memory in steps: some kernels end the call at any signal and undo what it had done, so that a
+/// frequent timer would never let a long one finish.
+fn allocate_pages(descriptor: &OwnedFd, bytes: i64) -> nix::Result<()> {
+    let mut from = 0;
+    while from < bytes {
+        let step = ALLOCATE_STEP_BYTES.min(bytes - from);
+        match fallocate(descriptor, FallocateFlags::empty(), from, step) {
+            Err(Errno::EINTR) => {}
+            other => {
+                other?;
+                from += step;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn file_size(layout: Layout) -> i64 {
