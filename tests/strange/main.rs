@@ -9,6 +9,7 @@ mod common;
 
 mod clocks;
 mod debugger;
+mod files;
 mod forked;
 mod leaving;
 mod limits;
@@ -45,6 +46,8 @@ fn child_entry() {
         ("out of memory", limits::out_of_memory),
         ("pair out of memory", limits::pair_out_of_memory),
         ("disturbed", signals::disturbed),
+        ("read-only", files::read_only),
+        ("unprivileged", files::unprivileged),
     ]);
 }
 
