@@ -13,6 +13,7 @@ mod files;
 mod forked;
 mod leaving;
 mod limits;
+mod races;
 mod signals;
 mod stopped;
 
@@ -48,6 +49,8 @@ fn child_entry() {
         ("disturbed", signals::disturbed),
         ("read-only", files::read_only),
         ("unprivileged", files::unprivileged),
+        ("racer", races::racer),
+        ("doomed racer", races::doomed_racer),
     ]);
 }
 
