@@ -133,11 +133,11 @@ fn no_thread_is_needed_to_bind_accept_connect_and_wait() {
     child.join();
 }
 
-/// As large as wanted above what is mapped already.
-fn limit_memory(more_bytes: u64) {
+/// No more than 24 MiB above what is mapped already.
+fn limit_memory() {
     let statm = fs::read_to_string("/proc/self/statm").unwrap();
     let pages: u64 = statm.split(' ').next().unwrap().parse().unwrap();
-    set_soft(Resource::RLIMIT_AS, pages * 4096 + more_bytes);
+    set_soft(Resource::RLIMIT_AS, pages * 4096 + (24 << 20));
 }
 
 const SMALL: u32 = 64 << 10;
@@ -146,7 +146,7 @@ const LARGE: u32 = 64 << 20;
 /// The second process: a server that can map small rings, and no large ones.
 pub(crate) fn out_of_memory() {
     let mut listener = Listener::bind(socket()).unwrap();
-    limit_memory(32 << 20);
+    limit_memory();
     say("bound");
     for _ in 0..3 {
         send_back(listener.accept().unwrap());
@@ -175,7 +175,7 @@ fn a_server_without_memory_refuses_with_the_size_and_goes_on_serving() {
 
 /// The second process: a pair that does not fit.
 pub(crate) fn pair_out_of_memory() {
-    limit_memory(32 << 20);
+    limit_memory();
     let said = is_a(ErrorKind::ResourceExhausted, Stream::pair_with(LARGE, WaitStrategy::ParkAtOnce));
     assert!(said.contains(&format!("mmap of {} bytes failed", 2 * LARGE as usize + 4096)), "{said}");
     let own = descriptors(process::id());
