@@ -11,7 +11,7 @@ use nix::libc;
 use ringwire::wait::Deadline;
 use ringwire::{ErrorKind, Listener, Stream};
 
-use super::common::{Second, Watchdog, assert_bytes, bytes, say, second, setting, told};
+use super::common::{Second, Watchdog, assert_bytes, bytes, say, second, setting, told, wait_until};
 use super::{
     STRATEGIES, connect, event, go_on, is_a, listen, pause_ms, place, round_trip, send_back, socket, stop,
     strategy,
@@ -23,13 +23,27 @@ const STOPPED: Duration = Duration::from_millis(1_200);
 /// Travels in fragments, all of which fit into the ring.
 const LENGTH: usize = 40_000;
 
+/// In a second process: says since when it waits.
+fn say_waiting() {
+    say(&Deadline::now_ns().to_string());
+}
+
+/// Stops `child`, which says since when it waits. `false` if that was too late to be sure that it was waiting then: a
+/// loaded machine, and no test of anything.
+fn stop_in_time(child: &mut Second, stage_ms: u64) -> bool {
+    let since_ns: u64 = child.hear().parse().unwrap();
+    pause_ms(stage_ms);
+    stop(child);
+    Duration::from_nanos(Deadline::now_ns() - since_ns) < TIMEOUT * 3 / 4
+}
+
 /// The second process: a wait of one second, begun right after it says so.
 pub(crate) fn late() {
     let wait = setting("WAIT");
     let builder = Stream::builder(socket()).ring_bytes(64 << 10).timeout(TIMEOUT);
     if wait == "connect" {
         told();
-        say("waiting");
+        say_waiting();
         drop(builder.connect().unwrap());
         return say("in time");
     }
@@ -37,13 +51,13 @@ pub(crate) fn late() {
     stream.set_receive_timeout(Some(TIMEOUT));
     stream.set_send_timeout(Some(TIMEOUT));
     if wait == "receive" {
-        say("waiting");
+        say_waiting();
         let mut buffer = Vec::new();
         assert_eq!(stream.receive_into(&mut buffer).unwrap(), event(7));
         assert_bytes(&buffer, &bytes(7, LENGTH), "whole");
     } else {
         while stream.try_send(event(0), &[0; 500]).is_ok() {}
-        say("waiting");
+        say_waiting();
         stream.send(event(1), &[0; 500]).unwrap();
     }
     say("in time");
@@ -57,7 +71,7 @@ pub(crate) fn late_server() {
     let mut stream = match setting("WAIT").as_str() {
         "accept" => {
             told();
-            say("waiting");
+            say_waiting();
             drop(listener.accept_timeout(TIMEOUT).unwrap());
             return say("in time");
         }
@@ -83,15 +97,15 @@ fn start(role: &str, wait: &str, strategy: &str, path: &str) -> Second {
 }
 
 /// `client` waits; the server does what it waits for while it is stopped, and is stopped itself; the deadline passes.
-fn both_stopped(name: &str, wait: &str, stage_ms: u64) {
+fn both_stopped(name: &str, wait: &str, stage_ms: u64) -> bool {
     let (_directory, path) = place();
     let path = path.to_str().unwrap();
     let mut server = start("late server", wait, name, path);
     assert_eq!(server.hear(), "bound");
     let mut client = start("late", wait, name, path);
-    assert_eq!(client.hear(), "waiting");
-    pause_ms(stage_ms);
-    stop(&client);
+    if !stop_in_time(&mut client, stage_ms) {
+        return false;
+    }
     server.tell("do it");
     assert_eq!(server.hear(), "done");
     stop(&server);
@@ -103,6 +117,7 @@ fn both_stopped(name: &str, wait: &str, stage_ms: u64) {
     client.tell("end");
     client.join();
     server.join();
+    true
 }
 
 #[test]
@@ -112,16 +127,14 @@ fn what_is_there_when_a_stopped_process_goes_on_is_taken_though_the_deadline_has
         for (name, _) in STRATEGIES {
             for wait in ["receive", "send"] {
                 for stage_ms in [4, 60] {
-                    scope.spawn(move || both_stopped(name, wait, stage_ms));
+                    scope.spawn(move || wait_until(|| both_stopped(name, wait, stage_ms)));
                 }
             }
         }
     });
 }
 
-#[test]
-fn an_answer_that_came_while_the_client_was_stopped_connects_it() {
-    let _watchdog = Watchdog::start();
+fn an_answer_to_a_stopped_client() -> bool {
     let (_directory, path) = place();
     let path = path.to_str().unwrap();
     let mut server = start("late server", "connect", "park", path);
@@ -129,9 +142,9 @@ fn an_answer_that_came_while_the_client_was_stopped_connects_it() {
     let mut client = start("late", "connect", "park", path);
     stop(&server);
     client.tell("go");
-    assert_eq!(client.hear(), "waiting");
-    pause_ms(50);
-    stop(&client);
+    if !stop_in_time(&mut client, 50) {
+        return false;
+    }
     go_on(&server);
     assert_eq!(server.hear(), "done", "it has accepted");
     thread::sleep(STOPPED);
@@ -140,18 +153,23 @@ fn an_answer_that_came_while_the_client_was_stopped_connects_it() {
     server.tell("end");
     client.join();
     server.join();
+    true
 }
 
 #[test]
-fn a_client_that_came_while_the_server_was_stopped_is_accepted() {
+fn an_answer_that_came_while_the_client_was_stopped_connects_it() {
     let _watchdog = Watchdog::start();
+    wait_until(an_answer_to_a_stopped_client);
+}
+
+fn a_client_of_a_stopped_server() -> bool {
     let (_directory, path) = place();
     let mut server = start("late server", "accept", "park", path.to_str().unwrap());
     assert_eq!(server.hear(), "bound");
     server.tell("go");
-    assert_eq!(server.hear(), "waiting");
-    pause_ms(50);
-    stop(&server);
+    if !stop_in_time(&mut server, 50) {
+        return false;
+    }
     thread::scope(|scope| {
         let client = scope.spawn(|| Stream::connect(&path));
         thread::sleep(STOPPED);
@@ -160,6 +178,13 @@ fn a_client_that_came_while_the_server_was_stopped_is_accepted() {
     });
     assert_eq!(server.hear(), "in time");
     server.join();
+    true
+}
+
+#[test]
+fn a_client_that_came_while_the_server_was_stopped_is_accepted() {
+    let _watchdog = Watchdog::start();
+    wait_until(a_client_of_a_stopped_server);
 }
 
 /// A day and some: what a clock that starts at boot may differ by between two machines' snapshots.

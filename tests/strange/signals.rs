@@ -47,7 +47,8 @@ fn times_out<T>(wait: impl FnOnce() -> Result<T, Error>) {
     let took = started.elapsed();
     assert!((TIMEOUT..TIMEOUT + GRACE).contains(&took), "{took:?}");
     let handled = HANDLED.get() - handled;
-    assert!(handled > 30, "{handled} signals in {took:?}");
+    // Those that came while this thread did not run are one; each of the few would do.
+    assert!(handled > 5, "{handled} signals in {took:?}");
 }
 
 /// The second process: each wait once in vain, and once until what it waits for comes.
