@@ -84,7 +84,9 @@ impl Error {
     pub(crate) fn system(doing: impl Into<String>, error: impl Into<io::Error>) -> Self {
         let error = error.into();
         let kind = match error.kind() {
-            io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                ErrorKind::PermissionDenied
+            }
             io::ErrorKind::NotFound => ErrorKind::NotFound,
             io::ErrorKind::ConnectionRefused => ErrorKind::ConnectionRefused,
             io::ErrorKind::AddrInUse => ErrorKind::AddressInUse,
@@ -231,6 +233,7 @@ mod tests {
     fn system_errors_get_their_kinds() {
         for (errno, kind) in [
             (libc::ENOENT, ErrorKind::NotFound),
+            (libc::EROFS, ErrorKind::PermissionDenied),
             (libc::ECONNREFUSED, ErrorKind::ConnectionRefused),
             (libc::EADDRINUSE, ErrorKind::AddressInUse),
             (libc::ENOSPC, ErrorKind::ResourceExhausted),

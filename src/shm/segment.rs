@@ -1,5 +1,6 @@
 //! [`Segment`]: one connection's memory, made and sealed by the server, verified by the client, mapped by both.
 
+use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
@@ -19,6 +20,9 @@ use crate::sync::{NativeArea, NativeWord};
 fn seals() -> SealFlag {
     SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL
 }
+
+/// Some 50 us of work.
+const ALLOCATE_STEP_BYTES: i64 = 256 << 10;
 
 /// Choices for a segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,10 +78,13 @@ impl ShmError {
 }
 
 /// A mapped segment. Unmapped when the last ring half over it is gone.
+///
+/// A child forked without exec inherits the value and not the mapping: see [`Segment::is_mapped_here`].
 #[derive(Debug)]
 pub struct Segment {
-    map: MmapRaw,
+    map: ManuallyDrop<MmapRaw>,
     layout: Layout,
+    mapped_by_pid: u32,
 }
 
 impl Segment {
@@ -90,8 +97,7 @@ impl Segment {
         let bytes = file_size(layout);
         ftruncate(&descriptor, bytes).map_err(ShmError::system("ftruncate"))?;
         if options.reserve {
-            fallocate(&descriptor, FallocateFlags::empty(), 0, bytes)
-                .map_err(ShmError::system("fallocate"))?;
+            allocate_pages(&descriptor, bytes).map_err(ShmError::system("fallocate"))?;
         }
         fcntl(&descriptor, FcntlArg::F_ADD_SEALS(seals())).map_err(ShmError::system("F_ADD_SEALS"))?;
         let segment = Self::map(&descriptor, layout, options)?;
@@ -130,7 +136,14 @@ impl Segment {
         if options.exclude_from_core_dumps {
             map.advise(Advice::DontDump).map_err(failed)?;
         }
-        Ok(Self { map, layout })
+        Ok(Self { map: ManuallyDrop::new(map), layout, mapped_by_pid: std::process::id() })
+    }
+
+    /// Whether this is the process that mapped it. In a forked child there is nothing at these addresses, or something
+    /// else of the child's own.
+    #[must_use]
+    pub fn is_mapped_here(&self) -> bool {
+        std::process::id() == self.mapped_by_pid
     }
 
     /// The sizes of its areas.
@@ -187,6 +200,15 @@ impl Segment {
     }
 }
 
+impl Drop for Segment {
+    fn drop(&mut self) {
+        if self.is_mapped_here() {
+            // SAFETY: nothing uses it afterwards.
+            unsafe { ManuallyDrop::drop(&mut self.map) };
+        }
+    }
+}
+
 /// The machine's page size in bytes.
 fn page_bytes() -> usize {
     static PAGE_BYTES: OnceLock<usize> = OnceLock::new();
@@ -195,6 +217,23 @@ fn page_bytes() -> usize {
         // Unknown: as large as any, so that nothing but whole pages is ever given back.
         found.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(1 << 16)
     })
+}
+
+/// Allocates `bytes` of memory in steps: some kernels end the call at any signal and undo what it had done, so that a
+/// frequent timer would never let a long one finish.
+fn allocate_pages(descriptor: &OwnedFd, bytes: i64) -> nix::Result<()> {
+    let mut from = 0;
+    while from < bytes {
+        let step = ALLOCATE_STEP_BYTES.min(bytes - from);
+        match fallocate(descriptor, FallocateFlags::empty(), from, step) {
+            Err(Errno::EINTR) => {}
+            other => {
+                other?;
+                from += step;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn file_size(layout: Layout) -> i64 {

@@ -142,6 +142,8 @@ impl Connector {
         let doing = || format!("connecting to {}", self.path.display());
         let socket = stream_socket().map_err(|errno| Error::system(doing(), errno))?;
         loop {
+            // The kernel rounds up to its tick: frequent signals would end every wait before that does.
+            let is_last = deadline.has_passed();
             // Zero would be for ever.
             let left_us =
                 deadline.left().map_or(i64::MAX, |left| i64::try_from(left.as_micros()).unwrap_or(i64::MAX));
@@ -149,8 +151,10 @@ impl Connector {
                 .map_err(|errno| Error::system(doing(), errno))?;
             match connect(socket.as_raw_fd(), &address) {
                 Ok(()) => return Ok(socket),
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => return Err(self.timed_out("has no place in its backlog")),
+                Err(Errno::EINTR) if !is_last => {}
+                Err(Errno::EAGAIN | Errno::EINTR) => {
+                    return Err(self.timed_out("has no place in its backlog"));
+                }
                 Err(Errno::ENOENT) => {
                     let message = format!("no socket at {} (is the server running?)", self.path.display());
                     return Err(Error::with_source(ErrorKind::NotFound, message, Errno::ENOENT));

@@ -59,6 +59,12 @@ impl Connection {
         self.peer
     }
 
+    /// Whether this is the process that made the connection: a forked child has a copy of the value, but neither the rings
+    /// nor a say in when the connection ends.
+    pub(super) fn is_ours(&self) -> bool {
+        self.segment.is_mapped_here()
+    }
+
     /// Hangs up: the peer sees it from every wait.
     pub(super) fn hang_up(&self) {
         // Fails only when it has been hung up before.

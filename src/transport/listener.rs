@@ -105,8 +105,8 @@ impl ListenerBuilder {
     ///
     /// # Errors
     /// [`ErrorKind::PathTooLong`], [`ErrorKind::AddressInUse`] for a living server's path, [`ErrorKind::NotASocket`],
-    /// [`ErrorKind::PermissionDenied`], [`ErrorKind::NotFound`] for a missing directory, [`ErrorKind::InvalidInput`] for
-    /// ring sizes out of range.
+    /// [`ErrorKind::PermissionDenied`] (also on a read-only file system), [`ErrorKind::NotFound`] for a missing directory,
+    /// [`ErrorKind::ResourceExhausted`] without descriptors, [`ErrorKind::InvalidInput`] for ring sizes out of range.
     pub fn bind(self) -> Result<Listener, Error> {
         for bytes in [self.rings.default_bytes, self.rings.max_bytes] {
             if !bytes.is_power_of_two() || !(MIN_RING_BYTES..=MAX_RING_BYTES).contains(&bytes) {
@@ -151,6 +151,13 @@ struct Pending {
 ///
 /// The path is a Unix socket, private to this user unless asked otherwise. A dead server's socket is replaced, a living
 /// one's is refused. Dropping the listener removes the path; its streams live on.
+///
+/// Of several that bind one path at once, one wins and the others get [`ErrorKind::AddressInUse`]. A server whose socket
+/// file is deleted keeps its connections and, by the lock beside the socket (`<path>.lock`), its path: nobody new comes in
+/// until it is dropped, or dies. Who deletes both files lets a second server in; neither touches the other's. A child
+/// forked without exec keeps the path in use after its parent's death, and gives it back when it ends.
+///
+/// Out of descriptors or memory, a listener refuses clients with [`ErrorKind::ResourceExhausted`] and serves on.
 ///
 /// ```
 /// use ringwire::{Header, Kind, Listener, Stream};

@@ -487,6 +487,8 @@ impl Receiver {
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        self.consumer.close();
+        if self.consumer.kernel().connection().is_ours() {
+            self.consumer.close();
+        }
     }
 }

@@ -338,7 +338,9 @@ impl Sender {
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        self.producer.close();
+        if self.producer.kernel().connection().is_ours() {
+            self.producer.close();
+        }
     }
 }
 

@@ -26,6 +26,18 @@ use crate::wire::Header;
 ///
 /// Dropping the stream closes it: the peer receives what was sent, then sees [`ErrorKind::PeerClosed`].
 ///
+/// # Fork, exec, stop
+///
+/// - A process that becomes another program, or starts one, hands nothing on: every descriptor is close-on-exec.
+/// - A child forked *without* exec has a copy of the value, but not the rings. It may drop a stream, or its halves, which
+///   leaves its parent's connection as it is; any other use, such as a send, a receive or the drop of a [`Message`] or
+///   [`Batch`], touches memory that is not there (SIGSEGV) or that the child has mapped there since. Until it drops its
+///   copy, or ends, its parent's death is not seen by the peer. A daemon connects and binds after its last fork.
+/// - Nobody is declared dead for being stopped or held by a debugger. Time goes on meanwhile (deadlines are
+///   `CLOCK_MONOTONIC`, which stands still only while the whole machine sleeps): a call that comes back after its
+///   deadline takes what is there, and times out only if nothing is.
+/// - Signal handlers neither end a wait nor put off its deadline, with or without `SA_RESTART`.
+///
 /// ```
 /// use ringwire::{Header, Kind, Stream};
 /// let (mut editor, mut engine) = Stream::pair()?;
