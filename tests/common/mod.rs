@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "no test uses all of it")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests end by panicking")]
 
+pub(crate) mod namespaces;
 pub(crate) mod raw;
 
 use std::io::{BufRead, BufReader, Write};
@@ -47,16 +48,27 @@ pub(crate) fn second(role: &str, settings: &[(&str, &str)]) -> Second {
 }
 
 pub(crate) fn second_with_stdin(role: &str, settings: &[(&str, &str)], stdin: Stdio) -> Second {
-    let mut process = Command::new(env::current_exe().unwrap())
+    second_prepared(role, settings, stdin, |_| ()).unwrap()
+}
+
+/// The same, with something more done to the command; fails where that, or the start, fails.
+pub(crate) fn second_prepared(
+    role: &str,
+    settings: &[(&str, &str)],
+    stdin: Stdio,
+    prepare: impl FnOnce(&mut Command),
+) -> std::io::Result<Second> {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command
         .args(["--exact", "child_entry", "--nocapture", "--test-threads=1"])
         .env(ROLE, role)
         .envs(settings.iter().copied())
         .stdin(stdin)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+        .stdout(Stdio::piped());
+    prepare(&mut command);
+    let mut process = command.spawn()?;
     let said = BufReader::new(process.stdout.take().unwrap());
-    Second { process, said }
+    Ok(Second { process, said })
 }
 
 impl Second {

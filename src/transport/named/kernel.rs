@@ -90,3 +90,46 @@ impl Kernel<NativeWord> for NamedKernel {
         // A page given back may be missing when it is written again: that would be SIGBUS.
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shm::Half;
+
+    fn in_ms(ms: u64) -> u64 {
+        Deadline::now_ns() + ms * 1_000_000
+    }
+
+    #[test]
+    fn a_bell_is_heard_once_also_one_that_rang_before() {
+        let name = format!("/ringwire-test-{}-bell", std::process::id());
+        let writer = NamedKernel::new(NamedObject::create(&name, Half::Writing, 4096).unwrap());
+        let reader = NamedKernel::new(NamedObject::open(&name, Half::Reading).unwrap());
+        for _ in 0..3 {
+            writer.ring_bell();
+            writer.ring_bell();
+            assert_eq!(reader.listen(u64::MAX), Heard::Bell);
+            assert_eq!(reader.listen(in_ms(1)), Heard::Nothing);
+        }
+        std::thread::scope(|scope| {
+            scope.spawn(|| writer.ring_bell());
+            assert_eq!(reader.listen(u64::MAX), Heard::Bell);
+        });
+        writer.ring_bell();
+        drop(writer);
+        assert_eq!(reader.listen(u64::MAX), Heard::Bell, "what was rung for comes first");
+        assert_eq!(reader.listen(in_ms(1)), Heard::HungUp);
+    }
+
+    #[test]
+    fn who_has_not_come_yet_is_not_gone() {
+        let name = format!("/ringwire-test-{}-alone", std::process::id());
+        let owner = NamedKernel::new(NamedObject::create(&name, Half::Reading, 4096).unwrap());
+        assert_eq!(owner.listen(in_ms(1)), Heard::Nothing);
+        let other = NamedObject::open(&name, Half::Writing).unwrap();
+        assert!(!owner.peer_is_gone());
+        drop(other);
+        assert!(owner.peer_is_gone());
+        assert_eq!(owner.listen(in_ms(1)), Heard::HungUp);
+    }
+}
