@@ -48,30 +48,30 @@ pub(crate) fn second(role: &str, settings: &[(&str, &str)]) -> Second {
 }
 
 pub(crate) fn second_with_stdin(role: &str, settings: &[(&str, &str)], stdin: Stdio) -> Second {
-    second_prepared(role, settings, stdin, |_| ()).unwrap()
+    let mut command = second_command(role, settings);
+    command.stdin(stdin);
+    Second::start(&mut command).unwrap()
 }
 
-/// The same, with something more done to the command; fails where that, or the start, fails.
-pub(crate) fn second_prepared(
-    role: &str,
-    settings: &[(&str, &str)],
-    stdin: Stdio,
-    prepare: impl FnOnce(&mut Command),
-) -> std::io::Result<Second> {
+/// What starts a second process, for who has more to say about it than `second` takes.
+pub(crate) fn second_command(role: &str, settings: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
     command
         .args(["--exact", "child_entry", "--nocapture", "--test-threads=1"])
         .env(ROLE, role)
         .envs(settings.iter().copied())
-        .stdin(stdin)
-        .stdout(Stdio::piped());
-    prepare(&mut command);
-    let mut process = command.spawn()?;
-    let said = BufReader::new(process.stdout.take().unwrap());
-    Ok(Second { process, said })
+        .stdin(Stdio::piped());
+    command
 }
 
 impl Second {
+    /// Runs what `second_command` began.
+    pub(crate) fn start(command: &mut Command) -> std::io::Result<Self> {
+        let mut process = command.stdout(Stdio::piped()).spawn()?;
+        let said = BufReader::new(process.stdout.take().unwrap());
+        Ok(Self { process, said })
+    }
+
     pub(crate) fn id(&self) -> u32 {
         self.process.id()
     }

@@ -1,18 +1,22 @@
 //! Second processes in namespaces of their own, like those of a container.
 
-use std::ffi::CString;
-use std::io;
+use std::ffi::{CStr, CString};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{fs, io};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::prctl::set_dumpable;
+use nix::sys::prctl::{set_dumpable, set_pdeathsig};
+use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
-use nix::unistd::{Gid, Uid, chdir, getegid, geteuid, mkdir, setgroups, setresgid, setresuid, write};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{
+    ForkResult, Gid, Pid, Uid, chdir, fork, getegid, geteuid, mkdir, setgroups, setresgid, setresuid, write,
+};
 
 /// What a process does with itself between fork and exec.
 #[derive(Clone, Debug)]
@@ -20,8 +24,8 @@ pub(crate) struct Plan {
     /// Becomes this user first; only root can.
     user: Option<u32>,
     flags: CloneFlags,
-    /// The user id that it has in its user namespace, if it makes one.
-    inner_uid: u32,
+    /// The user id that it has in its user namespace, if it makes one; without, it has none there.
+    inner_uid: Option<u32>,
     mounts: Vec<Mounted>,
 }
 
@@ -48,7 +52,7 @@ impl Plan {
     /// would be allowed.
     pub(crate) fn new(flags: CloneFlags) -> Self {
         let user = if geteuid().is_root() { CloneFlags::empty() } else { CloneFlags::CLONE_NEWUSER };
-        Self { user: None, flags: flags | user, inner_uid: 0, mounts: Vec::new() }
+        Self { user: None, flags: flags | user, inner_uid: Some(0), mounts: Vec::new() }
     }
 
     /// As user `uid`, which root alone can become.
@@ -56,8 +60,8 @@ impl Plan {
         Self { user: Some(uid), flags: self.flags | CloneFlags::CLONE_NEWUSER, ..self }
     }
 
-    /// In a user namespace where its one user is `inner_uid`.
-    pub(crate) fn in_user_namespace(self, inner_uid: u32) -> Self {
+    /// In a user namespace where its one user is `inner_uid`, or has no id at all.
+    pub(crate) fn in_user_namespace(self, inner_uid: Option<u32>) -> Self {
         Self { inner_uid, flags: self.flags | CloneFlags::CLONE_NEWUSER, ..self }
     }
 
@@ -79,17 +83,19 @@ impl Plan {
     pub(crate) fn apply(self, command: &mut Command) {
         let outer = self.user.map_or((geteuid().as_raw(), getegid().as_raw()), |uid| (uid, uid));
         // Made before the fork: the child allocates nothing.
-        let maps = [
-            (c"/proc/self/setgroups", "deny".to_owned()),
-            (c"/proc/self/uid_map", format!("{} {} 1", self.inner_uid, outer.0)),
-            (c"/proc/self/gid_map", format!("{} {} 1", self.inner_uid, outer.1)),
-        ];
-        let enter = move || self.enter(&maps).map_err(io::Error::from);
+        let maps = self.inner_uid.map(|inner| {
+            [
+                (c"/proc/self/setgroups", "deny".to_owned()),
+                (c"/proc/self/uid_map", format!("{inner} {} 1", outer.0)),
+                (c"/proc/self/gid_map", format!("{inner} {} 1", outer.1)),
+            ]
+        });
+        let enter = move || self.enter(maps.as_ref()).map_err(io::Error::from);
         // SAFETY: between fork and exec it makes system calls alone, with what was made before.
         unsafe { command.pre_exec(enter) };
     }
 
-    fn enter(&self, maps: &[(&std::ffi::CStr, String); 3]) -> nix::Result<()> {
+    fn enter(&self, maps: Option<&[(&CStr, String); 3]>) -> nix::Result<()> {
         if let Some(uid) = self.user {
             let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(uid));
             setgroups(&[])?;
@@ -100,22 +106,25 @@ impl Plan {
         }
         unshare(self.flags)?;
         if self.flags.contains(CloneFlags::CLONE_NEWUSER) {
-            for (path, text) in maps {
+            for (path, text) in maps.into_iter().flatten() {
                 let file = open(*path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
                 write(&file, text.as_bytes())?;
             }
         }
-        let none = None::<&std::ffi::CStr>;
+        let none = None::<&CStr>;
         if !self.mounts.is_empty() {
             mount(none, c"/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
         }
-        self.mounts.iter().try_for_each(Mounted::mount)
+        self.mounts.iter().try_for_each(Mounted::mount)?;
+        // After the change of user, which would undo it.
+        set_pdeathsig(Signal::SIGKILL)?;
+        if self.flags.contains(CloneFlags::CLONE_NEWPID) { be_born_inside() } else { Ok(()) }
     }
 }
 
 impl Mounted {
     fn mount(&self) -> nix::Result<()> {
-        let none = None::<&std::ffi::CStr>;
+        let none = None::<&CStr>;
         let tmpfs = Some(c"tmpfs");
         match self {
             Self::Tmpfs { at, options } => {
@@ -131,6 +140,34 @@ impl Mounted {
             }
         }
     }
+}
+
+/// A pid namespace is entered by being born in it. So this process stays outside, waits for one that goes on inside, and
+/// ends as that one ends.
+fn be_born_inside() -> nix::Result<()> {
+    // SAFETY: this process has one thread, being itself between fork and exec.
+    let ForkResult::Parent { child } = (unsafe { fork() })? else {
+        // Ends with the one outside, as that one with its parent.
+        return set_pdeathsig(Signal::SIGKILL);
+    };
+    // Among them the pipe by which the parent waits for exec.
+    // SAFETY: nothing here uses a descriptor any more.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
+    let code = loop {
+        match waitpid(child, None) {
+            Err(Errno::EINTR) => {}
+            Ok(WaitStatus::Exited(_, code)) => break code,
+            _ => break 1,
+        }
+    };
+    // SAFETY: ends the process without a look at what it has copied from its parent.
+    unsafe { libc::_exit(code) }
+}
+
+/// The process born inside by the one with id `outside`.
+pub(crate) fn born_by(outside: u32) -> Pid {
+    let children = fs::read_to_string(format!("/proc/{outside}/task/{outside}/children")).unwrap();
+    Pid::from_raw(children.trim().parse().unwrap())
 }
 
 /// Whether the machine, and not the test, is why namespaces could not be made; says so.

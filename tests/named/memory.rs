@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::Write;
-use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 use ringwire::{ErrorKind, NamedReceiver, NamedSender};
 
 use super::common::namespaces::{Plan, are_forbidden};
-use super::common::{Watchdog, assert_bytes, bytes, second, second_prepared};
+use super::common::{Second, Watchdog, assert_bytes, bytes, second, second_command};
 use super::{Name, event, kind};
 
 /// Sends and receives until every byte of the area has been written `laps` times.
@@ -62,7 +61,9 @@ pub(crate) fn full() {
 fn a_full_dev_shm_is_an_error_and_no_signal() {
     let _watchdog = Watchdog::start();
     let plan = Plan::new(CloneFlags::CLONE_NEWNS).with_tmpfs("/dev/shm", "size=1m");
-    match second_prepared("full", &[], Stdio::null(), |command| plan.apply(command)) {
+    let mut command = second_command("full", &[]);
+    plan.apply(&mut command);
+    match Second::start(&mut command) {
         Ok(child) => child.join(),
         // a_limit_on_the_size_of_files_is_an_error still looks at an allocation that fails.
         Err(error) if are_forbidden(&error) => {}

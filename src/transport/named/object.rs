@@ -12,6 +12,7 @@ use nix::unistd::geteuid;
 
 use crate::error::{Error, ErrorKind};
 use crate::shm::{Half, NamedError, NamedHeader, NamedMemory};
+use crate::transport::credentials::is_own_user;
 
 /// The longest name, its slash included, in bytes.
 const MAX_NAME_BYTES: usize = 255;
@@ -209,8 +210,8 @@ fn is_at(file: &File, name: &str) -> Result<bool, Error> {
 /// Anybody may put an object into the directory of shared memory objects, under any name.
 fn check_owner(file: &File, name: &str) -> Result<(), Error> {
     let found = file.metadata().map_err(|error| Error::system(format!("fstat of {name}"), error))?;
-    let own = geteuid().as_raw();
-    if found.uid() != own {
+    if !is_own_user(found.uid()) {
+        let own = geteuid();
         let message = format!("{name} belongs to uid {}, expected {own}; choose another name", found.uid());
         return Err(Error::new(ErrorKind::PermissionDenied, message));
     }
