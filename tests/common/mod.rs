@@ -5,7 +5,7 @@
 pub(crate) mod namespaces;
 pub(crate) mod raw;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -109,6 +109,14 @@ impl Second {
                 return said.trim_end().to_owned();
             }
         }
+    }
+
+    /// All that it writes until its end, which must be a good one.
+    pub(crate) fn finish(mut self) -> String {
+        let mut text = String::new();
+        self.said.read_to_string(&mut text).unwrap();
+        self.join();
+        text
     }
 
     /// Waits for its end, which must be a good one.

@@ -1,6 +1,6 @@
 //! Named rings, between real processes wherever one has to live or to die on its own.
 //!
-//! `RINGWIRE_NAMED_ROUNDS=n` multiplies the rounds of killing creators by `n`.
+//! `RINGWIRE_NAMED_ROUNDS=n` multiplies the rounds of killing creators and openers by `n`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests end by panicking")]
 
 #[path = "../common/mod.rs"]
@@ -26,6 +26,7 @@ fn child_entry() {
         ("racer", owners::racer),
         ("maker", owners::maker),
         ("opener", owners::opener),
+        ("hasty opener", owners::hasty_opener),
         ("sender", traffic::sender),
         ("waiter", deaths::waiter),
         ("full", memory::full),

@@ -115,6 +115,10 @@ fn of_two_that_create_at_once_one_wins() {
     model.assert_free();
 }
 
+fn more_rounds() -> u64 {
+    std::env::var("RINGWIRE_NAMED_ROUNDS").map_or(1, |text| text.parse().unwrap())
+}
+
 /// The second process: creates and drops the ring without end.
 pub(crate) fn maker() {
     say("begun");
@@ -126,9 +130,8 @@ pub(crate) fn maker() {
 #[test]
 fn a_creator_killed_anywhere_leaves_nothing_that_the_next_cannot_take() {
     let _watchdog = Watchdog::start();
-    let rounds = std::env::var("RINGWIRE_NAMED_ROUNDS").map_or(1, |text| text.parse::<u64>().unwrap());
     let (mut random, mut left) = (Random(5), [0; 3]);
-    for round in 0..40 * rounds {
+    for round in 0..40 * more_rounds() {
         let name = Name::new();
         let mut child = second("maker", &[("NAME", &name)]);
         child.hear();
@@ -208,4 +211,46 @@ fn a_closed_ring_makes_room_for_another() {
         assert_eq!(receiver.receive().unwrap().header(), event(round));
         assert_eq!(kind(receiver.receive()), ErrorKind::PeerClosed);
     }
+}
+
+/// The second process: opens the ring and sends, some time after it says so.
+pub(crate) fn hasty_opener() {
+    say("begun");
+    let mut sender = NamedSender::open(&setting("NAME")).unwrap();
+    sender.send(event(1), b"there").unwrap();
+    told();
+}
+
+#[test]
+fn an_opener_killed_anywhere_was_there_or_was_not() {
+    let _watchdog = Watchdog::start();
+    let (mut random, mut found) = (Random(6), [0; 3]);
+    for round in 0..40 * more_rounds() {
+        let name = Name::new();
+        let mut receiver = NamedReceiver::create(&name, RING).unwrap();
+        let mut child = second("hasty opener", &[("NAME", &name)]);
+        child.hear();
+        thread::sleep(Duration::from_micros(random.below(300)));
+        child.kill();
+        receiver.set_timeout(Some(Duration::from_millis(20)));
+        let said = receiver.receive().map(|message| message.payload().to_vec());
+        let (came, end) = match said {
+            Ok(payload) => {
+                assert_eq!(payload, b"there", "round {round}");
+                (2, kind(receiver.receive()))
+            }
+            Err(error) if error.kind() == ErrorKind::TimedOut => (0, ErrorKind::TimedOut),
+            Err(error) => (1, error.kind()),
+        };
+        found[came] += 1;
+        if came == 0 {
+            // It never was there, and leaves its place to another.
+            NamedSender::open(&name).unwrap().send(event(2), &[]).unwrap();
+            assert_eq!(receiver.receive().unwrap().header(), event(2), "round {round}");
+        } else {
+            assert_eq!(end, ErrorKind::PeerDied, "round {round}");
+            assert_eq!(kind(NamedSender::open(&name)), ErrorKind::ConnectionRefused, "round {round}");
+        }
+    }
+    println!("killed openers were not there, were there, had sent: {found:?}");
 }

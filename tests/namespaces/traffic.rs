@@ -8,8 +8,8 @@ use ringwire::{ErrorKind, Listener, Stream, WaitStrategy};
 use super::common::{Watchdog, assert_bytes, bytes, say, setting, told};
 use super::{Host, arrive, contained, event, is_inside, kill_inside, kinds_of_containers, outside};
 
-const LARGE_BYTES: usize = 5 << 20;
-const ROUNDS: u64 = 2_000;
+const LARGE_BYTES: usize = 2 << 20;
+const ROUNDS: u64 = 1_000;
 const STRATEGIES: [WaitStrategy; 2] = [WaitStrategy::SpinThenPark, WaitStrategy::ParkAtOnce];
 
 /// One side's part; the other answers with the same.
