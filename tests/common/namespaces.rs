@@ -56,7 +56,7 @@ impl Plan {
     }
 
     /// As user `uid`, which root alone can become.
-    pub(crate) fn as_user(self, uid: u32) -> Self {
+    pub(crate) fn with_user(self, uid: u32) -> Self {
         Self { user: Some(uid), flags: self.flags | CloneFlags::CLONE_NEWUSER, ..self }
     }
 

@@ -65,7 +65,7 @@ fn others_container(host: &Host, role: &str) -> Option<(Second, Pid)> {
         return None;
     }
     let (plan, inside) = host.container();
-    let mut second = start_inside(host, plan.as_user(CONTAINERS_USER), role, &inside)?;
+    let mut second = start_inside(host, plan.with_user(CONTAINERS_USER), role, &inside)?;
     let pid = whereabouts(&mut second, true);
     Some((second, pid))
 }
