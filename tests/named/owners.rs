@@ -254,3 +254,37 @@ fn an_opener_killed_anywhere_was_there_or_was_not() {
     }
     println!("killed openers were not there, were there, had sent: {found:?}");
 }
+
+#[test]
+fn a_name_leads_to_its_living_owner_while_others_come_and_go() {
+    let _watchdog = Watchdog::start();
+    let name = Name::new();
+    let wins: Vec<u64> = thread::scope(|scope| {
+        let threads: Vec<_> = (1..=3)
+            .map(|me| {
+                let name = &name;
+                scope.spawn(move || {
+                    let mut wins = 0;
+                    for _ in 0..1000 {
+                        let mut sender = match NamedSender::create(name, RING) {
+                            Ok(sender) => sender,
+                            Err(error) => {
+                                assert_eq!(error.kind(), ErrorKind::AddressInUse, "{error}");
+                                continue;
+                            }
+                        };
+                        wins += 1;
+                        sender.send(event(me), &[]).unwrap();
+                        let mut receiver = NamedReceiver::open(name).unwrap();
+                        assert_eq!(receiver.receive().unwrap().header(), event(me), "another's ring");
+                    }
+                    wins
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    println!("1000 tries each: {wins:?} wins");
+    assert!(wins.iter().sum::<u64>() > 0);
+    name.assert_free();
+}
