@@ -152,22 +152,30 @@ fn claim(name: &str) -> Result<File, Error> {
             other => other,
         }
         .map_err(|errno| failed("creating", name, errno))?;
-        check_owner(&file, name)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(in_use(name, "a living process has created it")),
-            Err(TryLockError::Error(error)) => return Err(Error::system(format!("locking {name}"), error)),
-        }
-        // Its creator may have removed it between our open and our lock: then we hold the lock of nothing.
-        if !is_at(&file, name)? {
-            continue;
-        }
-        let metadata = file.metadata().map_err(|error| Error::system(format!("fstat of {name}"), error))?;
-        if metadata.len() == 0 {
+        if let Some(file) = take(file, name)? {
             return Ok(file);
         }
-        remove_stale(&file, name)?;
     }
+}
+
+/// Takes the `flock` of what stood at `name` a moment ago. `None`: something has changed, look again.
+fn take(file: File, name: &str) -> Result<Option<File>, Error> {
+    check_owner(&file, name)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(in_use(name, "a living process has created it")),
+        Err(TryLockError::Error(error)) => return Err(Error::system(format!("locking {name}"), error)),
+    }
+    // Its creator may have removed it between our open and our lock: then we hold the lock of nothing.
+    if !is_at(&file, name)? {
+        return Ok(None);
+    }
+    let metadata = file.metadata().map_err(|error| Error::system(format!("fstat of {name}"), error))?;
+    if metadata.len() == 0 {
+        return Ok(Some(file));
+    }
+    remove_stale(&file, name)?;
+    Ok(None)
 }
 
 /// Removes a dead creator's ring. The other side may still be reading it, so its memory is left alone.
@@ -324,5 +332,27 @@ mod tests {
         assert!(is_locked(&two, Half::Writing), "a copy keeps it");
         drop(copy);
         assert!(!is_locked(&two, Half::Writing));
+    }
+    #[test]
+    fn the_lock_of_what_no_longer_has_the_name_takes_nothing() {
+        let name = format!("/ringwire-test-{}-late", std::process::id());
+        let old = NamedObject::create(&name, Half::Writing, 4096).unwrap();
+        let late = open_object(&name).unwrap();
+        drop(old);
+        let new = NamedObject::create(&name, Half::Writing, 4096).unwrap();
+        assert!(take(late, &name).unwrap().is_none());
+        assert!(is_at(&new.held.file, &name).unwrap(), "the new one keeps its name");
+    }
+
+    #[test]
+    fn an_owner_whose_name_has_been_given_away_leaves_it_alone() {
+        let name = format!("/ringwire-test-{}-given", std::process::id());
+        let first = NamedObject::create(&name, Half::Writing, 4096).unwrap();
+        shm_unlink(name.as_str()).unwrap();
+        let second = NamedObject::create(&name, Half::Writing, 4096).unwrap();
+        drop(first);
+        assert!(is_at(&second.held.file, &name).unwrap());
+        drop(second);
+        assert_eq!(open_object(&name).unwrap_err(), Errno::ENOENT);
     }
 }
