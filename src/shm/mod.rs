@@ -3,8 +3,10 @@
 
 mod layout;
 mod named;
+mod named_header;
 mod segment;
 
 pub use layout::{CONTROL_BYTES, Direction, Layout, LayoutError};
-pub use named::{Half, NamedError, NamedHeader, NamedMemory};
+pub use named::NamedMemory;
+pub use named_header::{Half, NamedError, NamedHeader};
 pub use segment::{Segment, SegmentOptions, ShmError};

@@ -11,7 +11,6 @@
 use core::mem::{align_of, offset_of, size_of};
 use core::ptr::NonNull;
 use std::fs::File;
-use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -19,16 +18,11 @@ use std::sync::Arc;
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use nix::errno::Errno;
 use nix::fcntl::posix_fallocate;
-use thiserror::Error;
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
+use zerocopy::IntoBytes;
 
-use super::layout::{LayoutError, is_ring_size};
+use super::named_header::{CONTROL_BYTES, NamedError, NamedHeader};
 use crate::sync::{NativeArea, NativeWord, Ordering, Word};
 
-const MAGIC: [u8; 8] = *b"ringwNRg";
-const VERSION: u32 = 1;
-/// Objects are a multiple of this; where pages are larger, the last one is partly used.
-const PAGE_BYTES: usize = 4096;
 /// A signal ends an allocation and undoes it: so much at a time comes through between two ticks of a profiler.
 const ALLOCATE_BYTES: usize = 16 << 20;
 
@@ -55,7 +49,7 @@ struct NamedControl {
 
 const _: () = {
     assert!(size_of::<NativeWord>() == 4 && align_of::<NativeWord>() == 4);
-    assert!(size_of::<NamedControl>() == 1024 && align_of::<NamedControl>() == 64);
+    assert!(size_of::<NamedControl>() == CONTROL_BYTES && align_of::<NamedControl>() == 64);
     assert!(offset_of!(NamedControl, header) == 0);
     assert!(offset_of!(NamedControl, head) == 128);
     assert!(offset_of!(NamedControl, reader_parked) == 192);
@@ -63,174 +57,6 @@ const _: () = {
     assert!(offset_of!(NamedControl, bell) == 448);
     assert!(offset_of!(NamedControl, taken) == 640);
 };
-
-/// Which half of a ring somebody has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Half {
-    /// The one that sends.
-    Writing,
-    /// The one that receives.
-    Reading,
-}
-
-impl Half {
-    /// The other one.
-    #[must_use]
-    pub const fn opposite(self) -> Self {
-        match self {
-            Self::Writing => Self::Reading,
-            Self::Reading => Self::Writing,
-        }
-    }
-
-    /// As an adjective.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Writing => "writing",
-            Self::Reading => "reading",
-        }
-    }
-
-    const fn code(self) -> u32 {
-        match self {
-            Self::Writing => 1,
-            Self::Reading => 2,
-        }
-    }
-
-    const fn from_code(code: u32) -> Option<Self> {
-        match code {
-            1 => Some(Self::Writing),
-            2 => Some(Self::Reading),
-            _ => None,
-        }
-    }
-}
-
-/// The first bytes of a named ring's object. Never changes once the ring is there.
-#[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
-#[repr(C)]
-pub struct NamedHeader {
-    magic: [u8; 8],
-    version: u32,
-    control_bytes: u32,
-    ring_bytes: u32,
-    owner: u32,
-    reserved: [u8; 40],
-}
-
-const _: () = assert!(size_of::<NamedHeader>() == 64);
-
-/// Why a named ring's memory could not be made or mapped.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum NamedError {
-    /// A system call failed.
-    #[error("{call}")]
-    System {
-        /// What for.
-        call: &'static str,
-        /// With what.
-        source: io::Error,
-    },
-    /// The object holds something else.
-    #[error("the object begins with {found:02x?}, expected {MAGIC:02x?}: it is not a ring")]
-    NotARing {
-        /// Its first bytes.
-        found: [u8; 8],
-    },
-    /// Another version of the library made it.
-    #[error("the ring has layout {found}, expected {VERSION}: use one version of the library on both sides")]
-    Version {
-        /// The version found.
-        found: u32,
-    },
-    /// The header contradicts the layout.
-    #[error("the ring's header says {what} {found}, expected {expected}")]
-    Header {
-        /// Which field.
-        what: &'static str,
-        /// Its value.
-        found: u32,
-        /// What it may be.
-        expected: &'static str,
-    },
-    /// The size of the ring is none.
-    #[error(transparent)]
-    RingBytes(#[from] LayoutError),
-    /// The object is shorter or longer than its header says.
-    #[error("the object has {found} bytes, its header says {expected}")]
-    Size {
-        /// The size found.
-        found: u64,
-        /// The size of the layout.
-        expected: usize,
-    },
-}
-
-impl NamedHeader {
-    /// The header of a ring of `ring_bytes` whose creator has the half `owner`.
-    ///
-    /// # Errors
-    /// [`NamedError::RingBytes`] unless it is a power of two from 4 KiB to 1 GiB.
-    pub fn new(owner: Half, ring_bytes: u32) -> Result<Self, NamedError> {
-        if !is_ring_size(ring_bytes) {
-            return Err(LayoutError { bytes: ring_bytes }.into());
-        }
-        let control_bytes = size_of::<NamedControl>() as u32;
-        let owner = owner.code();
-        Ok(Self { magic: MAGIC, version: VERSION, control_bytes, ring_bytes, owner, reserved: [0; 40] })
-    }
-
-    /// Reads and checks the header of `object`; `None` while there is none.
-    ///
-    /// # Errors
-    /// [`NamedError::NotARing`], [`NamedError::Version`], [`NamedError::Header`], [`NamedError::RingBytes`].
-    pub fn read(object: &File) -> Result<Option<Self>, NamedError> {
-        let mut header = Self::new_zeroed();
-        match object.read_exact_at(header.as_mut_bytes(), 0) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-            Err(source) => return Err(NamedError::System { call: "reading the header", source }),
-        }
-        if header.magic != MAGIC {
-            return Err(NamedError::NotARing { found: header.magic });
-        }
-        if header.version != VERSION {
-            return Err(NamedError::Version { found: header.version });
-        }
-        if header.control_bytes as usize != size_of::<NamedControl>() {
-            let found = header.control_bytes;
-            return Err(NamedError::Header { what: "control bytes", found, expected: "1024" });
-        }
-        if Half::from_code(header.owner).is_none() {
-            return Err(NamedError::Header { what: "owner", found: header.owner, expected: "1 or 2" });
-        }
-        if !is_ring_size(header.ring_bytes) {
-            return Err(LayoutError { bytes: header.ring_bytes }.into());
-        }
-        Ok(Some(header))
-    }
-
-    /// The half of who created the ring.
-    #[must_use]
-    pub fn owner(&self) -> Half {
-        Half::from_code(self.owner).unwrap_or(Half::Writing)
-    }
-
-    /// Size of the data area in bytes.
-    #[must_use]
-    pub fn ring_bytes(&self) -> u32 {
-        self.ring_bytes
-    }
-
-    /// Size of the whole object in bytes.
-    #[must_use]
-    pub fn object_bytes(&self) -> usize {
-        (size_of::<NamedControl>() + self.ring_bytes as usize).next_multiple_of(PAGE_BYTES)
-    }
-}
 
 /// A mapped named ring. Unmapped when the last handle on it is gone.
 #[derive(Debug)]
@@ -274,7 +100,7 @@ impl NamedMemory {
             MmapOptions::new().len(header.object_bytes()).map_raw(object.as_raw_fd()).map_err(failed)?;
         // A child forked without exec would be a third party to the ring.
         map.advise(Advice::DontFork).map_err(failed)?;
-        Ok(Arc::new(Self { map, ring_bytes: header.ring_bytes }))
+        Ok(Arc::new(Self { map, ring_bytes: header.ring_bytes() }))
     }
 
     /// The ring memory.
@@ -286,7 +112,7 @@ impl NamedMemory {
             offset_of!(NamedControl, writer_parked),
         ]
         .map(|offset| self.at(offset).cast::<NativeWord>());
-        let base = self.at(size_of::<NamedControl>());
+        let base = self.at(CONTROL_BYTES);
         // SAFETY: the assertions above put the words, aligned, into the control bytes, and the area lies behind them,
         // inside the mapping, which is page-aligned, readable and writable, and lives as long as the Arc. No other code
         // of this process accesses it. Its memory is allocated and stays, unless a process of the same user cuts the
@@ -347,6 +173,7 @@ fn allocate(object: &File, bytes: usize) -> nix::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shm::Half;
     use crate::sync::{Area, Ordering::Relaxed};
 
     const RING: u32 = 8192;
@@ -382,24 +209,6 @@ mod tests {
         assert_eq!(found, [1, 2, 3, 4, 5, 6, 7]);
         assert!(two.is_taken());
         assert!(NamedHeader::read(&object).is_ok_and(|header| header.is_some()), "the header is untouched");
-    }
-
-    #[test]
-    fn a_header_is_checked_field_by_field() {
-        let refused = |at: usize, value: u32| {
-            let object = object();
-            let mut bytes = [0; 64];
-            bytes.copy_from_slice(header().as_bytes());
-            bytes[at..at + 4].copy_from_slice(&value.to_ne_bytes());
-            object.write_all_at(&bytes, 0).unwrap();
-            NamedHeader::read(&object).unwrap_err().to_string()
-        };
-        assert!(refused(0, 0).contains("not a ring"));
-        assert!(refused(8, 2).contains("layout 2, expected 1"));
-        assert!(refused(12, 4096).contains("control bytes 4096, expected 1024"));
-        assert!(refused(16, 4097).contains("ring of 4097 bytes"));
-        assert!(refused(20, 3).contains("owner 3, expected 1 or 2"));
-        assert!(NamedHeader::new(Half::Writing, 1 << 31).is_err());
     }
 
     #[test]
