@@ -9,7 +9,7 @@ use std::thread;
 
 use common::Watchdog;
 use ringwire::sync::Counter;
-use ringwire::{Header, Kind, Stream, WaitStrategy};
+use ringwire::{Header, Kind, NamedReceiver, NamedSender, Stream, WaitStrategy};
 
 struct Counting;
 
@@ -117,6 +117,40 @@ fn allocations_when_full() -> u64 {
     ALLOCATIONS.get() - before
 }
 
+/// The same through two named rings, one in each direction.
+fn allocations_of_named_rings(strategy: WaitStrategy, rounds: u64) -> u64 {
+    let name = |way: &str| format!("/ringwire-test-{}-{way}", std::process::id());
+    let mut there = NamedSender::create(&name("there"), 4096).unwrap();
+    let mut back = NamedReceiver::create(&name("back"), 4096).unwrap();
+    let mut far_end = NamedReceiver::open(&name("there")).unwrap();
+    let mut far_start = NamedSender::open(&name("back")).unwrap();
+    let echo = thread::spawn(move || {
+        COUNTED.set(true);
+        far_end.set_wait_strategy(strategy);
+        for _ in 0..WARM_UP + rounds {
+            let message = far_end.receive().unwrap();
+            let (header, mut copy) = (message.header(), [0; 64]);
+            assert_eq!(message.payload().copy_to(&mut copy), 64);
+            drop(message);
+            far_start.send(header, &copy).unwrap();
+        }
+        COUNTED.set(false);
+        (far_end, far_start)
+    });
+    back.set_wait_strategy(strategy);
+    let mut before = 0;
+    for number in 0..WARM_UP + rounds {
+        if number == WARM_UP {
+            before = ALLOCATIONS.get();
+        }
+        there.send(event(number), &[7; 64]).unwrap();
+        assert_eq!(back.receive().unwrap().header(), event(number));
+    }
+    let allocations = ALLOCATIONS.get() - before;
+    drop(echo.join().unwrap());
+    allocations
+}
+
 #[test]
 fn no_message_costs_an_allocation() {
     let _watchdog = Watchdog::start();
@@ -129,6 +163,7 @@ fn no_message_costs_an_allocation() {
         (WaitStrategy::ParkAtOnce, 10_000),
     ] {
         assert_eq!(allocations_of(strategy, rounds), 0, "{strategy:?}");
+        assert_eq!(allocations_of_named_rings(strategy, rounds / 2), 0, "{strategy:?}");
     }
     assert_eq!(allocations_when_full(), 0);
 }

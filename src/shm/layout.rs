@@ -167,7 +167,7 @@ impl Layout {
     }
 }
 
-const fn is_ring_size(bytes: u32) -> bool {
+pub(super) const fn is_ring_size(bytes: u32) -> bool {
     bytes.is_power_of_two() && bytes >= MIN_RING_BYTES && bytes <= MAX_RING_BYTES
 }
 

@@ -1,7 +1,12 @@
-//! Shared memory: a sealed memfd per connection, its layout, its mapping, and the one cast to ring memory.
+//! Shared memory: a sealed memfd per connection, or a named object for a ring without one; layouts, mappings, and the
+//! casts to ring memory.
 
 mod layout;
+mod named;
+mod named_header;
 mod segment;
 
 pub use layout::{CONTROL_BYTES, Direction, Layout, LayoutError};
+pub use named::NamedMemory;
+pub use named_header::{Half, NamedError, NamedHeader};
 pub use segment::{Segment, SegmentOptions, ShmError};

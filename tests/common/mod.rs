@@ -2,9 +2,10 @@
 #![allow(dead_code, reason = "no test uses all of it")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests end by panicking")]
 
+pub(crate) mod namespaces;
 pub(crate) mod raw;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -47,19 +48,30 @@ pub(crate) fn second(role: &str, settings: &[(&str, &str)]) -> Second {
 }
 
 pub(crate) fn second_with_stdin(role: &str, settings: &[(&str, &str)], stdin: Stdio) -> Second {
-    let mut process = Command::new(env::current_exe().unwrap())
+    let mut command = second_command(role, settings);
+    command.stdin(stdin);
+    Second::start(&mut command).unwrap()
+}
+
+/// What starts a second process, for who has more to say about it than `second` takes.
+pub(crate) fn second_command(role: &str, settings: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command
         .args(["--exact", "child_entry", "--nocapture", "--test-threads=1"])
         .env(ROLE, role)
         .envs(settings.iter().copied())
-        .stdin(stdin)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let said = BufReader::new(process.stdout.take().unwrap());
-    Second { process, said }
+        .stdin(Stdio::piped());
+    command
 }
 
 impl Second {
+    /// Runs what `second_command` began.
+    pub(crate) fn start(command: &mut Command) -> std::io::Result<Self> {
+        let mut process = command.stdout(Stdio::piped()).spawn()?;
+        let said = BufReader::new(process.stdout.take().unwrap());
+        Ok(Self { process, said })
+    }
+
     pub(crate) fn id(&self) -> u32 {
         self.process.id()
     }
@@ -97,6 +109,14 @@ impl Second {
                 return said.trim_end().to_owned();
             }
         }
+    }
+
+    /// All that it writes until its end, which must be a good one.
+    pub(crate) fn finish(mut self) -> String {
+        let mut text = String::new();
+        self.said.read_to_string(&mut text).unwrap();
+        self.join();
+        text
     }
 
     /// Waits for its end, which must be a good one.

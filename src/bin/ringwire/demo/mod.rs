@@ -48,6 +48,10 @@ pub struct Arguments {
     /// Let the server get one bit wrong by each route: for the test that proves that the demo can fail
     #[arg(long, hide = true)]
     corrupt_one: bool,
+    /// Connect to a second process that somebody has started with `ringwire peer demo <DIRECTORY>`, in another container,
+    /// say
+    #[arg(long, hide = true, value_name = "DIRECTORY", conflicts_with = "corrupt_one")]
+    server_at: Option<PathBuf>,
 }
 
 /// Runs the demo and prints its table.
@@ -66,7 +70,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     print(&headline(&printable(&root), &listing, left_out))?;
 
     let mut problems = Problems::default();
-    let measured = measure(listing, arguments.corrupt_one, &mut problems);
+    let measured = measure(listing, arguments, &mut problems);
     for problem in problems.into_lines() {
         eprintln!("ringwire: {problem}");
     }
@@ -78,7 +82,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
 /// Both passes, over the same files in the page cache.
 fn measure(
     listing: Listing,
-    corrupt_one: bool,
+    arguments: &Arguments,
     problems: &mut Problems,
 ) -> Result<[Outcome; 2], Box<dyn Error>> {
     let bytes = listing.bytes();
@@ -86,7 +90,10 @@ fn measure(
     let warm = Warm::up(listing.files, &listing.unreadable, &progress, problems);
     progress.finish_and_clear();
 
-    let Server { process, ring, socket } = Server::start(corrupt_one)?;
+    let Server { process, ring, socket } = match &arguments.server_at {
+        Some(directory) => Server::reach(directory)?,
+        None => Server::start(arguments.corrupt_one)?,
+    };
     let mut run = |mut route: Box<dyn Route>| {
         let progress = begin_progress(route.name(), bytes)?;
         let outcome = pass::run(&mut *route, &warm, &progress, problems);
@@ -95,7 +102,9 @@ fn measure(
     };
     // Each route is closed behind its pass: the server goes on to the next one.
     let outcomes = [run(Box::new(ring))?, run(Box::new(socket))?];
-    process.join()?;
+    if let Some(process) = process {
+        process.join()?;
+    }
     Ok(outcomes)
 }
 

@@ -57,8 +57,8 @@ pub fn run_peer(arguments: &PeerArguments) -> Result<(), Box<dyn Error>> {
 /// A server, and both ways to it.
 #[derive(Debug)]
 pub struct Server {
-    /// Ends by itself when both ways are closed.
-    pub process: Peer,
+    /// Ends by itself when both ways are closed; `None` if somebody else has started it.
+    pub process: Option<Peer>,
     /// The way through the ring.
     pub ring: RingRoute,
     /// The way through the socket. The server comes to it when the ring is closed.
@@ -77,14 +77,23 @@ impl Server {
             arguments.push("--corrupt-one".into());
         }
         let process = child::spawn(arguments).map_err(|error| format!("no second process: {error}"))?;
-        let stream = connect(&ring_path(path), &process)?;
-        let socket = UnixStream::connect(socket_path(path))?;
+        Self::connect(path, Some(process))
+    }
+
+    /// Connects to one that serves in `directory`, or will soon.
+    pub fn reach(directory: &Path) -> Result<Self, Box<dyn Error>> {
+        Self::connect(directory, None)
+    }
+
+    fn connect(directory: &Path, process: Option<Peer>) -> Result<Self, Box<dyn Error>> {
+        let stream = connect(&ring_path(directory), process.as_ref())?;
+        let socket = UnixStream::connect(socket_path(directory))?;
         Ok(Self { process, ring: RingRoute::new(stream), socket: SocketRoute::new(socket) })
     }
 }
 
 /// A stream to the server, as soon as it listens.
-fn connect(path: &Path, server: &Peer) -> Result<Stream, Box<dyn Error>> {
+fn connect(path: &Path, server: Option<&Peer>) -> Result<Stream, Box<dyn Error>> {
     let begun = Instant::now();
     loop {
         let left = CONNECT_TIMEOUT.saturating_sub(begun.elapsed());
@@ -92,7 +101,8 @@ fn connect(path: &Path, server: &Peer) -> Result<Stream, Box<dyn Error>> {
             Ok(stream) => return Ok(stream),
             Err(error) => error,
         };
-        if !error.is_retryable() || left.is_zero() || has_ended(server)? {
+        let ended = server.map_or(Ok(false), has_ended)?;
+        if !error.is_retryable() || left.is_zero() || ended {
             return Err(format!("the second process cannot be reached: {error}").into());
         }
         thread::sleep(RETRY_PAUSE);
