@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
+use super::listener::{Listener, MAX_BACKLOG};
 use super::receiver::{Found, Receiver};
 use super::stream::Stream;
 use crate::error::Error;
@@ -103,6 +104,18 @@ impl Stream {
     /// use ringwire::{ErrorKind, Header, Kind, Readiness, Stream};
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// /// Takes everything, then arms; an error is the connection's end.
+    /// fn turn(stream: &mut Stream, mut take: impl FnMut(Header)) -> Result<(), ringwire::Error> {
+    ///     loop {
+    ///         while let Some(message) = stream.try_receive()? {
+    ///             take(message.header());
+    ///         }
+    ///         if stream.arm() == Readiness::Armed {
+    ///             return Ok(());
+    ///         }
+    ///     }
+    /// }
+    ///
     /// let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     /// let mut connections = Vec::new();
     /// for number in 0..2 {
@@ -111,30 +124,23 @@ impl Stream {
     ///     connections.push(Some(server));
     ///     std::thread::spawn(move || client.send(Header::new(Kind::Event, 1, number), b"hello"));
     /// }
-    /// // New connections are armed before the first wait; here the first turn does that.
-    /// let mut ready = vec![0, 1];
+    /// // Nobody waits for what has not been armed: everyone's first turn comes before the first wait.
+    /// let mut due = vec![0, 1];
     /// let (mut received, mut ended) = (Vec::new(), 0);
     /// while ended < 2 {
-    ///     for number in ready.drain(..) {
+    ///     for number in due.drain(..) {
     ///         let Some(stream) = &mut connections[number] else { continue };
-    ///         let end = loop {
-    ///             match stream.try_receive() {
-    ///                 Ok(Some(message)) => received.push(message.header().correlation),
-    ///                 Ok(None) if stream.arm() == Readiness::Armed => break None,
-    ///                 Ok(None) => {}
-    ///                 Err(error) => break Some(error),
-    ///             }
-    ///         };
-    ///         if let Some(error) = end {
+    ///         if let Err(error) = turn(stream, |header| received.push(header.correlation)) {
     ///             assert_eq!(error.kind(), ErrorKind::PeerClosed);
-    ///             epoll.delete(connections[number].take().ok_or("gone")?)?;
+    ///             epoll.delete(stream)?;
+    ///             connections[number] = None;
     ///             ended += 1;
     ///         }
     ///     }
     ///     if ended < 2 {
     ///         let mut events = [EpollEvent::empty(); 8];
     ///         let count = epoll.wait(&mut events, EpollTimeout::NONE)?;
-    ///         ready.extend(events[..count].iter().map(|event| event.data() as usize));
+    ///         due.extend(events[..count].iter().map(|event| event.data() as usize));
     ///     }
     /// }
     /// received.sort_unstable();
@@ -148,5 +154,36 @@ impl Stream {
             self.sender.trim_between_turns();
         }
         readiness
+    }
+}
+
+impl Listener {
+    /// A client whose handshake is finished, if there is one already; for an event loop that waits until the descriptor of
+    /// `as_fd` is readable.
+    ///
+    /// Call it until it answers `None`, level- or edge-triggered. Clients that stall in the handshake are dropped by the
+    /// first call behind their time (1 s). Out of descriptors, it rests for 10 ms.
+    ///
+    /// # Errors
+    /// As [`Listener::accept`].
+    pub fn try_accept(&mut self) -> Result<Option<Stream>, Error> {
+        // As many as the backlog can hold: who comes later makes the descriptor readable anew.
+        for _ in 0..MAX_BACKLOG {
+            self.accept_waiting_clients()?;
+            if let Some(stream) = self.advance_handshakes() {
+                return Ok(Some(stream));
+            }
+            if self.spare.is_none() || !self.is_anybody_there(Deadline::at_ns(0))? {
+                break;
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// For an event loop, which waits until it is readable: then [`Listener::try_accept`] has something to do.
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.watch.0.as_fd()
     }
 }
