@@ -155,7 +155,9 @@ fn no_wake_up_is_lost_where_each_side_waits_for_the_other() {
             let turned = events.turn(0, |stream, header, payload| {
                 assert_eq!((header.correlation, &payload[..]), (next, &b"there and back"[..]));
                 next += 1;
-                stream.send(event(next), &payload).unwrap();
+                if next < ROUND_TRIPS {
+                    stream.send(event(next), &payload).unwrap();
+                }
             });
             turned.unwrap();
             if next < ROUND_TRIPS {
