@@ -96,9 +96,8 @@ fn a_death_behind_a_socket_full_of_bells_is_told() {
         events.turn(0, |_, _, _| ()).unwrap();
         peer.lifeline.set_nonblocking(true).unwrap();
         let full = loop {
-            match peer.lifeline.write(&[1; 64]) {
-                Ok(_) => {}
-                Err(error) => break error,
+            if let Err(error) = peer.lifeline.write_all(&[1; 64]) {
+                break error;
             }
         };
         assert_eq!(full.kind(), WouldBlock);
