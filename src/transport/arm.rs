@@ -71,6 +71,9 @@ impl Stream {
     /// there is something to take already, or an error to be told: do that first, and arm again. To arm twice does no
     /// harm; to wait without having armed since the last receive may wait for ever.
     ///
+    /// A message that travels in fragments is put together over as many turns as it takes by [`Stream::receive_into`] with a
+    /// receive timeout of zero, whose [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) stands for `None`.
+    ///
     /// The descriptor may also become readable for nothing, and with a peer that means harm, again and again: to take the
     /// answer `None`, arm and go on with the next connection serves all of them. A peer that sends without end has
     /// something to receive without end: take a number of messages at a time and come back, without another wait in

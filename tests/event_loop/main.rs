@@ -1,4 +1,5 @@
-//! Connections in an event loop of the program's own: epoll, level- and edge-triggered, and mio.
+//! Connections in an event loop of the program's own: epoll, level- and edge-triggered, and mio. A wake-up that is lost is a
+//! test that hangs, until the watchdog ends it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests end by panicking")]
 
 #[path = "../common/mod.rs"]
