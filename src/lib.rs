@@ -15,6 +15,7 @@
 //! - [`Stream::split`] gives each direction to a thread of its own.
 //! - [`NamedSender`] and [`NamedReceiver`] are the two ends of a ring without a socket, for processes that trust each
 //!   other: see [`transport::named`].
+//! - [`Stream::arm`] puts a connection into an event loop: epoll, mio or tokio.
 //! - [`WaitStrategy`] says what a thread does while it waits: spin, sleep, or first one and then the other.
 //! - Every failure is an [`Error`] with a [`kind`](Error::kind); a peer that dies is seen from every wait as
 //!   [`ErrorKind::PeerDied`], one that breaks the protocol as [`ErrorKind::CorruptPeer`].
@@ -91,8 +92,8 @@ pub mod transport;
 pub use error::{Error, ErrorKind};
 pub use transport::{
     Backpressure, Batch, Connector, Credentials, Incoming, Listener, ListenerBuilder, Message, MessageReader,
-    MessageWriter, NamedMessage, NamedReceiver, NamedSender, NamedSlot, Payload, PeerPolicy, Receiver,
-    Sender, Slot, Stream,
+    MessageWriter, NamedMessage, NamedReceiver, NamedSender, NamedSlot, Payload, PeerPolicy, Readiness,
+    Receiver, Sender, Slot, Stream,
 };
 pub use wait::WaitStrategy;
 pub use wire::{Header, Kind};

@@ -27,6 +27,23 @@ pub const PAST: Deadline = Deadline::at_ns(1);
 struct Line {
     bytes: u32,
     hung_up: bool,
+    /// Something came that an edge-triggered event loop has not been told of.
+    news: bool,
+}
+
+impl Line {
+    fn is_readable(&self) -> bool {
+        self.bytes > 0 || self.hung_up
+    }
+}
+
+/// How an event loop is told that a descriptor is readable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// For as long as it is.
+    Level,
+    /// Once for each time that something comes, if it is still there.
+    Edge,
 }
 
 /// One end of a lifeline: what has arrived there.
@@ -41,17 +58,33 @@ impl Doorbell {
     }
 
     fn ring(&self) {
-        self.line.lock().unwrap().bytes += 1;
+        let mut line = self.line.lock().unwrap();
+        line.bytes += 1;
+        line.news = true;
+        drop(line);
         self.arrived.notify_one();
     }
 
     fn hang_up(&self) {
-        self.line.lock().unwrap().hung_up = true;
+        let mut line = self.line.lock().unwrap();
+        line.hung_up = true;
+        line.news = true;
+        drop(line);
         self.arrived.notify_one();
     }
 
     fn is_hung_up(&self) -> bool {
         self.line.lock().unwrap().hung_up
+    }
+
+    /// Takes in nothing.
+    fn poll(&self, trigger: Trigger) {
+        let mut line = self.line.lock().unwrap();
+        while !line.is_readable() || trigger == Trigger::Edge && !line.news {
+            line.news = false;
+            line = self.arrived.wait(line).unwrap();
+        }
+        line.news = false;
     }
 
     /// Takes in everything; a hang-up is told at once, even with bytes in front of it.
@@ -104,6 +137,11 @@ impl LoomKernel {
     /// After [`LoomKernel::die`]: the slice of whoever sleeps on `word` comes to its end.
     pub fn end_slice(&self, word: &LoomWord) {
         word.wake_one();
+    }
+
+    /// An event loop sleeps until this end of the lifeline is readable.
+    pub fn poll(&self, trigger: Trigger) {
+        self.own.poll(trigger);
     }
 
     fn slice_lasts(&self) -> bool {

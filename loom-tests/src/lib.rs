@@ -21,7 +21,7 @@ mod script;
 
 pub use check::{Failure, check, must_fail};
 pub use flag::Flag;
-pub use kernel::{LoomKernel, PAST, Slices, lifeline};
+pub use kernel::{LoomKernel, PAST, Slices, Trigger, lifeline};
 pub use memory::{Loom, LoomArea, LoomWord};
 pub use ring::{Ends, Receiver, Sender, Shape};
 pub use script::{Script, run};

@@ -246,6 +246,19 @@ impl<const WEAK: u64> Receiver<WEAK> {
         Ok(Some(record.payload_bytes() as usize))
     }
 
+    /// The length of the next message, if it is there, as between two turns of an event loop.
+    ///
+    /// # Errors
+    /// Whatever the ring says.
+    pub fn take_turn(&mut self) -> Result<Option<usize>, RingError> {
+        self.consumer.disarm();
+        if let Some(length) = self.try_receive()? {
+            return Ok(Some(length));
+        }
+        self.consumer.look_at_lifeline()?;
+        self.try_receive()
+    }
+
     /// Takes what [`Sender::send_words`] sent; waits for it.
     ///
     /// # Errors

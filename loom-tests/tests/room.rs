@@ -4,7 +4,7 @@
 use loom::thread;
 use loom_tests::{Ends, Failure, PAST, Script, Shape, check, must_fail, run};
 use ringwire::ring::RingError;
-use ringwire::sync::{Area, Kernel, weak};
+use ringwire::sync::{Area, Kernel, Ordering, Word, weak};
 use ringwire::wait::WaitError;
 
 const WRAP: u64 = 1 << 32;
@@ -99,6 +99,24 @@ fn spurious<const WEAK: u64>() {
     stranger.join().unwrap();
 }
 
+/// The writer waits for exactly what the first release gives, which is where the reader looks whether to publish, and does
+/// not since more is there; the reader then stops for ever.
+fn stops_at_its_look<const WEAK: u64>() {
+    let shape = Shape { start: 0, lazy_bytes: 64, restart_bytes: 16, ..Shape::new(64) };
+    let Ends { mut sender, mut receiver, area, .. } = shape.open::<WEAK>();
+    for _ in 0..3 {
+        sender.send(0).unwrap();
+    }
+    let writer = thread::spawn(move || sender.send(0).unwrap());
+    let waits = area.writer_parked().load(Ordering::Relaxed) != 0;
+    assert_eq!(receiver.try_receive(), Ok(Some(0)));
+    // Who waits by now must have been answered; whoever comes later is the business of the reader's next call.
+    if !waits {
+        receiver.consumer.publish_consumed();
+    }
+    writer.join().unwrap();
+}
+
 #[test]
 fn a_full_ring_waits_across_the_wrap() {
     check(full::<0>);
@@ -139,6 +157,10 @@ fn a_writer_that_gave_up_comes_back() {
 fn a_wake_up_of_the_writer_for_no_reason_does_no_harm() {
     check(spurious::<0>);
 }
+#[test]
+fn a_reader_that_stops_at_its_look_has_answered_a_waiting_writer() {
+    check(stops_at_its_look::<0>);
+}
 
 #[test]
 fn head_stored_relaxed() {
@@ -171,4 +193,8 @@ fn writer_woken_before_there_is_enough() {
 #[test]
 fn reader_parks_owing() {
     must_fail(Failure::Deadlock, owing::<{ weak::NO_HEAD_BEFORE_PARK }>);
+}
+#[test]
+fn a_look_that_passes_over_a_waiting_writer() {
+    must_fail(Failure::Deadlock, stops_at_its_look::<{ weak::SAY_NO_LOOK }>);
 }

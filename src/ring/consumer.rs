@@ -3,6 +3,7 @@
 use core::fmt;
 use core::num::NonZeroU32;
 
+use super::arm::Turns;
 use super::{CLOSED, HEADER_BYTES, PADDING, Payload, RingError, Tuning, Violation, align8};
 use crate::sync::{
     Area, Heard, Kernel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, Platform, RecordArea, Word,
@@ -46,15 +47,15 @@ impl Record {
 
 /// The reading half of a ring.
 pub struct Consumer<P: Platform, K> {
-    area: P::Area,
-    kernel: K,
+    pub(super) area: P::Area,
+    pub(super) kernel: K,
     ring_bytes: u32,
     /// Takes a position to its offset.
     mask: u32,
     max_payload_bytes: u32,
     tuning: Tuning,
     /// End of what is consumed; private, the truth.
-    position: u64,
+    pub(super) position: u64,
     /// What the writer knows of it.
     head: u64,
     /// 1 once nothing more will be read: stays in the low bit of the word `head`.
@@ -62,6 +63,7 @@ pub struct Consumer<P: Platform, K> {
     /// Where `position` next asks whether to publish.
     say_at: u64,
     waker: Waker,
+    pub(super) turns: Turns,
     /// Only for the control that parks under a generation number.
     generation: u32,
 }
@@ -96,6 +98,7 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
             gone: 0,
             say_at: tuning.start + u64::from(tuning.say_every_bytes()),
             waker: Waker::default(),
+            turns: Turns::default(),
             generation: 0,
         }
     }
@@ -231,7 +234,7 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
         self.say_at = self.position + u64::from(self.tuning.say_every_bytes());
         if self.position - self.head >= u64::from(self.tuning.lazy_bytes) || !self.is_readable() {
             self.publish_consumed();
-        } else {
+        } else if !P::breaks(weak::SAY_NO_LOOK) {
             self.look_at_waiting_writer();
         }
     }
@@ -334,7 +337,7 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
         }
     }
 
-    fn is_readable(&self) -> bool {
+    pub(super) fn is_readable(&self) -> bool {
         self.area.word(self.position as u32).load(Relaxed) != 0
     }
 
@@ -365,7 +368,7 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
     }
 
     /// Sleeps as `how` says, with the look at the writer, if `head` is fresh, under the fence that the mark needs anyway.
-    fn park_under<R>(
+    pub(super) fn park_under<R>(
         &mut self,
         mark: Mark,
         how: impl FnOnce(Park<'_, P::Word, K>, &mut dyn FnMut()) -> R,
@@ -393,6 +396,7 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
 
     /// Says that nothing more will be read: in the low bit of `head`, the word that the writer sleeps on.
     pub fn close(&mut self) {
+        self.disarm();
         self.head = self.position;
         // Relaxed: the writer reuses nothing that this releases (Producer::load_head). No model fails with it.
         self.gone = 1;

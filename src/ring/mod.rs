@@ -19,12 +19,14 @@
 //!
 //! Each side's own position is private and 64 bits wide; what the peer wrote is loaded once, checked, then used.
 
+mod arm;
 mod consumer;
 mod payload;
 mod producer;
 mod room;
 mod slot;
 
+pub use arm::Readiness;
 pub use consumer::{Commit, Consumer, Record};
 pub use payload::Payload;
 pub use producer::Producer;

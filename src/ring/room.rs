@@ -84,6 +84,14 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
         self.trimmed_ns = Deadline::now_ns();
     }
 
+    /// As [`Producer::trim_idle`], at most every 100 ms: for a connection that rests between two turns of an event loop,
+    /// however short.
+    pub fn trim_between_turns(&mut self) {
+        if self.high_water > TRIM_FROM_BYTES && Deadline::now_ns() - self.trimmed_ns >= TRIM_EVERY_NS {
+            self.trim_idle();
+        }
+    }
+
     /// Whether a burst has left enough behind what a record at `offset` needs.
     pub(super) fn is_worth_trimming(&self, offset: u32, step: u32) -> bool {
         self.high_water.saturating_sub(offset + step + TRAILING_BYTES) > TRIM_FROM_BYTES

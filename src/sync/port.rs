@@ -112,6 +112,11 @@ pub trait Kernel<W> {
     fn wake(&self, word: &W);
     /// Sleeps on the lifeline and takes in what arrived there. Belongs to the reading half alone.
     fn listen(&self, until_ns: u64) -> Heard;
+    /// Takes in what has arrived on the lifeline, without sleeping: everything, unless a peer rings without end. Belongs to
+    /// the reading half alone.
+    fn hear(&self) -> Heard {
+        self.listen(0)
+    }
     /// Wakes the peer's reading half on its lifeline.
     fn ring_bell(&self);
     /// Looks whether the peer is gone, taking nothing from the lifeline.
@@ -218,5 +223,13 @@ pub mod weak {
         NO_LOOK_FOR_ROOM_AFTER_DEATH = 25;
         /// The writer stores into lines beyond what is free.
         LINES_BEYOND_ROOM = 26;
+        /// The reader takes in bells between its last look and its sleep in the event loop.
+        BELLS_HEARD_LATE = 28;
+        /// The reader leaves the bells where they are.
+        BELLS_NOT_HEARD = 29;
+        /// A reader that hears the peer hang up between two turns does not look once more for what it left.
+        NO_LOOK_AFTER_HEARD_HANG_UP = 30;
+        /// The reader's look each KiB that publishes nothing does not look at the waiting writer either.
+        SAY_NO_LOOK = 31;
     }
 }

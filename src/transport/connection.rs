@@ -1,7 +1,7 @@
 //! What the two halves of a connection share: the lifeline, the segment, and the kernel's part in waiting.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -19,6 +19,8 @@ use crate::wait::{Deadline, WaitError};
 
 /// Takes in this many bytes of the lifeline at a time; one is the rule.
 const BELL_BYTES: usize = 64;
+/// And at most this often in a row, so that a peer that rings without end holds up nothing.
+const BELL_READS: usize = 8;
 
 /// Counts a connection for as long as it lives.
 #[derive(Debug)]
@@ -53,6 +55,10 @@ impl Connection {
 
     pub(super) fn segment(&self) -> &Arc<Segment> {
         &self.segment
+    }
+
+    pub(super) fn lifeline(&self) -> BorrowedFd<'_> {
+        self.lifeline.as_fd()
     }
 
     pub(super) fn peer(&self) -> Credentials {
@@ -127,6 +133,22 @@ impl Connection {
         }
     }
 
+    /// Takes in what is there, without waiting: to the end, where a hang-up would be found behind the bells. Who is told of
+    /// readiness once (edge-triggered) is not told of it again.
+    fn take_in_bells(&self) -> Heard {
+        let mut heard = Heard::Nothing;
+        for _ in 0..BELL_READS {
+            let mut bytes = [0; BELL_BYTES];
+            match recv(self.lifeline.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT) {
+                Ok(0) | Err(Errno::ECONNRESET | Errno::ENOTCONN) => return Heard::HungUp,
+                Ok(_) => heard = Heard::Bell,
+                Err(Errno::EINTR) => {}
+                Err(_) => return heard,
+            }
+        }
+        if self.is_hung_up() { Heard::HungUp } else { heard }
+    }
+
     fn is_hung_up(&self) -> bool {
         // No event asked for: POLLHUP and POLLERR are always reported, and no byte is taken.
         let mut polled = [PollFd::new(self.lifeline.as_fd(), PollFlags::empty())];
@@ -162,6 +184,10 @@ impl Kernel<NativeWord> for RingKernel {
 
     fn listen(&self, until_ns: u64) -> Heard {
         self.connection.sleep_on_lifeline(until_ns)
+    }
+
+    fn hear(&self) -> Heard {
+        self.connection.take_in_bells()
     }
 
     fn ring_bell(&self) {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
 use super::bind::BoundPath;
 use super::connection::{Connection, LiveGuard, poll_readable};
@@ -30,6 +31,7 @@ const MAX_PENDING: usize = 128;
 /// Clients get rings of at most this size unless the server allows more.
 const DEFAULT_MAX_RING_BYTES: u32 = 64 << 20;
 const DEFAULT_MAX_CONNECTIONS: usize = 1000;
+pub(super) const MAX_BACKLOG: i32 = 4096;
 
 /// How a server listens. Made by [`Listener::builder`].
 #[derive(Clone, Debug)]
@@ -116,12 +118,16 @@ impl ListenerBuilder {
                 return Err(Error::new(ErrorKind::InvalidInput, message));
             }
         }
-        let backlog = i32::try_from(self.max_connections).unwrap_or(i32::MAX).clamp(16, 4096);
+        let backlog = i32::try_from(self.max_connections).unwrap_or(i32::MAX).clamp(16, MAX_BACKLOG);
         let (bound, socket) = BoundPath::bind(&self.path, self.mode, backlog)?;
         socket.set_nonblocking(true).map_err(|error| Error::system("fcntl", error))?;
+        let watched = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
+            .and_then(|epoll| watch(&epoll, &socket).map(|()| epoll))
+            .map_err(|errno| Error::system("epoll", errno))?;
         Ok(Listener {
             bound,
             socket,
+            watch: watched,
             spare: open_spare(),
             pending: Vec::new(),
             live: Arc::new(Counter::new(0)),
@@ -131,6 +137,10 @@ impl ListenerBuilder {
             options: self.options,
         })
     }
+}
+
+fn watch(epoll: &Epoll, socket: impl AsFd) -> nix::Result<()> {
+    epoll.add(socket, EpollEvent::new(EpollFlags::EPOLLIN, 0))
 }
 
 /// A descriptor kept back, so that a client can be refused when there are no others.
@@ -181,7 +191,9 @@ struct Pending {
 pub struct Listener {
     bound: BoundPath,
     socket: UnixListener,
-    spare: Option<File>,
+    /// Readable when somebody has come, or a pending client has said something.
+    pub(super) watch: Epoll,
+    pub(super) spare: Option<File>,
     pending: Vec<Pending>,
     live: Arc<Counter>,
     max_connections: usize,
@@ -256,17 +268,26 @@ impl Listener {
                 return Err(ErrorKind::TimedOut.into());
             }
             let wake = self.pending.iter().map(|pending| pending.deadline).fold(deadline, Deadline::min);
-            let mut polled = vec![PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
-            polled.extend(
-                self.pending.iter().map(|pending| PollFd::new(pending.socket.as_fd(), PollFlags::POLLIN)),
-            );
-            poll_readable(&mut polled, wake).map_err(|error| Error::system("poll", error))?;
+            self.is_anybody_there(wake)?;
         }
+    }
+
+    /// Whether somebody has come, or a client that is waited for has said something, until `deadline`.
+    pub(super) fn is_anybody_there(&self, deadline: Deadline) -> Result<bool, Error> {
+        let mut polled = [PollFd::new(self.watch.0.as_fd(), PollFlags::POLLIN)];
+        poll_readable(&mut polled, deadline).map_err(|error| Error::system("poll", error))
+    }
+
+    fn take_pending(&mut self, index: usize) -> Pending {
+        let pending = self.pending.remove(index);
+        // It has been added; and its end ends the watch too.
+        let _ = self.watch.delete(&pending.socket);
+        pending
     }
 
     /// Takes in as many as there are places, or one: so each has been listened to before it can be dropped as the oldest,
     /// and clients that keep coming do not hold up those that are there.
-    fn accept_waiting_clients(&mut self) -> Result<(), Error> {
+    pub(super) fn accept_waiting_clients(&mut self) -> Result<(), Error> {
         let places = MAX_PENDING.saturating_sub(self.pending.len());
         for _ in 0..places.max(1) {
             match self.socket.accept() {
@@ -292,8 +313,12 @@ impl Listener {
             return Refusal::new(Status::PermissionDenied, reason).send(&socket);
         }
         if self.pending.len() >= MAX_PENDING {
-            let oldest = self.pending.remove(0);
+            let oldest = self.take_pending(0);
             Refusal::new(Status::ResourceExhausted, "too many unfinished handshakes").send(&oldest.socket);
+        }
+        if let Err(errno) = watch(&self.watch, &socket) {
+            let reason = format!("the server cannot wait for another handshake: {errno}");
+            return Refusal::new(Status::ResourceExhausted, reason).send(&socket);
         }
         let deadline = Deadline::after(HANDSHAKE_TIMEOUT);
         self.pending.push(Pending { socket, peer, incoming: IncomingHandshake::default(), deadline });
@@ -318,25 +343,25 @@ impl Listener {
     }
 
     /// Takes in what clients have said; the first whose handshake is finished becomes a stream.
-    fn advance_handshakes(&mut self) -> Option<Stream> {
+    pub(super) fn advance_handshakes(&mut self) -> Option<Stream> {
         let mut index = 0;
         while index < self.pending.len() {
             let pending = &mut self.pending[index];
             match pending.incoming.read_hello(&pending.socket) {
                 Ok(None) if !pending.deadline.has_passed() => index += 1,
                 Ok(None) => {
-                    let pending = self.pending.remove(index);
+                    let pending = self.take_pending(index);
                     let reason = format!("no complete handshake within {} s", HANDSHAKE_TIMEOUT.as_secs());
                     Refusal::new(Status::DeadlineExceeded, reason).send(&pending.socket);
                 }
                 Ok(Some(hello)) => {
-                    let pending = self.pending.remove(index);
+                    let pending = self.take_pending(index);
                     match self.establish(pending, &hello) {
                         Ok(stream) => return Some(stream),
                         Err((socket, refusal)) => refusal.send(&socket),
                     }
                 }
-                Err(refusal) => refusal.send(&self.pending.remove(index).socket),
+                Err(refusal) => refusal.send(&self.take_pending(index).socket),
             }
         }
         None

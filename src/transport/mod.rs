@@ -3,6 +3,7 @@
 //! No payload byte passes the socket. It carries the handshake, then stays open as the *lifeline*: the kernel closes it
 //! when a process dies, and a reader that has slept for 10 ms is woken through it.
 
+mod arm;
 mod bind;
 mod connect;
 mod connection;
@@ -26,6 +27,8 @@ pub use options::{Backpressure, DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_RING_BYTES};
 pub use receiver::Receiver;
 pub use sender::{Batch, Sender, Slot};
 pub use stream::Stream;
+
+pub use crate::ring::Readiness;
 
 /// Received bytes: see [`ring::Payload`](crate::ring::Payload).
 pub type Payload<'a> = crate::ring::Payload<'a, crate::sync::NativeArea>;

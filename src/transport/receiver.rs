@@ -36,19 +36,21 @@ impl Found {
 /// Dropping it tells the peer that nothing more will be read.
 #[derive(Debug)]
 pub struct Receiver {
-    consumer: Consumer<Native, RingKernel>,
+    pub(super) consumer: Consumer<Native, RingKernel>,
     spinner: Spinner,
     timeout: Option<Duration>,
     max_message_bytes: usize,
     ring_bytes: u32,
-    stash: Stash,
+    pub(super) stash: Stash,
     /// The message that a receive into a buffer was in the middle of when its time was up.
     partial: Option<Header>,
     /// The message whose further fragments nobody wants.
     skipping: Option<Header>,
     corrupt: bool,
-    /// None of the four above: the next record begins a message, and is in the ring.
+    /// None of the four above, and not armed: the next record begins a message, and is in the ring.
     plain: bool,
+    /// When a receive that does not wait last looked at the lifeline.
+    pub(super) looked_ns: u64,
 }
 
 impl Receiver {
@@ -70,6 +72,7 @@ impl Receiver {
             skipping: None,
             corrupt: false,
             plain: true,
+            looked_ns: 0,
         }
     }
 
@@ -129,21 +132,24 @@ impl Receiver {
         Ok(Message::new(self, found))
     }
 
-    fn set_plain(&mut self) {
-        self.plain = self.stash.is_empty() && !self.is_amid_message() && !self.corrupt;
+    pub(super) fn set_plain(&mut self) {
+        let armed = self.consumer.is_armed();
+        self.plain = self.stash.is_empty() && !self.is_amid_message() && !self.corrupt && !armed;
     }
 
     /// The next message if it is there already.
     ///
     /// # Errors
-    /// As [`Receiver::receive`], except [`ErrorKind::TimedOut`]. A peer's death is seen by waits alone.
+    /// As [`Receiver::receive`], except [`ErrorKind::TimedOut`]. A peer's death is seen by the first call behind an
+    /// [`arm`](Receiver::arm), else within 5 ms.
     #[inline]
     pub fn try_receive(&mut self) -> Result<Option<Message<'_>>, Error> {
-        match self.poll_start()? {
-            None => {
-                self.consumer.publish_consumed();
-                Ok(None)
-            }
+        let found = match self.poll_start()? {
+            None => self.find_nothing()?,
+            found => found,
+        };
+        match found {
+            None => Ok(None),
             Some(found) if found.header.flags().is_whole() => Ok(Some(Message::new(self, found))),
             Some(_) => Err(Self::in_fragments()),
         }
@@ -351,7 +357,7 @@ impl Receiver {
 
     /// The first record of a message, if it is there.
     #[inline]
-    fn poll_start(&mut self) -> Result<Option<Found>, Error> {
+    pub(super) fn poll_start(&mut self) -> Result<Option<Found>, Error> {
         let found = self.poll()?;
         match found {
             Some(found) if !found.header.flags().is_whole() || self.is_amid_message() => {
@@ -407,6 +413,9 @@ impl Receiver {
 
     #[inline]
     fn poll(&mut self) -> Result<Option<Found>, Error> {
+        if self.consumer.is_armed() {
+            self.disarm();
+        }
         if !self.stash.is_empty() {
             return Ok(self.stash.front().map(|(header, _)| Found { header: *header, in_ring: None }));
         }
@@ -475,7 +484,7 @@ impl Receiver {
     }
 
     #[cold]
-    fn fail(&mut self, error: RingError) -> Error {
+    pub(super) fn fail(&mut self, error: RingError) -> Error {
         if matches!(error, RingError::Corrupt(_)) {
             self.corrupt = true;
             self.plain = false;

@@ -200,6 +200,10 @@ impl Sender {
         self.producer.trim_idle();
     }
 
+    pub(super) fn trim_between_turns(&mut self) {
+        self.producer.trim_between_turns();
+    }
+
     pub(super) fn fragment_bytes(&self) -> usize {
         (self.producer.max_payload_bytes() as usize + 2 * HEADER_BYTES as usize) / 2 - HEADER_BYTES as usize
     }

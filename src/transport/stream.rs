@@ -49,8 +49,8 @@ use crate::wire::Header;
 /// ```
 #[derive(Debug)]
 pub struct Stream {
-    sender: Sender,
-    receiver: Receiver,
+    pub(super) sender: Sender,
+    pub(super) receiver: Receiver,
 }
 
 impl Stream {

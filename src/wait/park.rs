@@ -105,19 +105,27 @@ impl<W: Word, K: Kernel<W>> Park<'_, W, K> {
 
     /// Sleeps on the lifeline while the word is 0, until `until_ns`; `between` as in [`Park::on_word`].
     pub fn on_lifeline<P: Platform>(self, until_ns: u64, between: impl FnOnce()) -> Heard {
-        self.parked.store(self.mark.value(), Relaxed);
-        // ORDER park: as above (control: reader_park_on_lifeline_without_fence). Unlike a futex, `poll` does not compare:
-        // the last look is ours (control: lifeline_without_a_last_look).
-        P::fence_at(weak::FENCE_READER_PARK);
-        between();
-        let heard = if P::breaks(weak::NO_LAST_LOOK) || self.word.load(Relaxed) == 0 {
-            self.kernel.listen(until_ns)
-        } else {
-            Heard::Bell
-        };
-        self.parked.store(0, Relaxed);
+        let (kernel, parked) = (self.kernel, self.parked);
+        let heard = if self.arm::<P>(between) { kernel.listen(until_ns) } else { Heard::Bell };
+        parked.store(0, Relaxed);
         heard
     }
+
+    /// The first half of a sleep on the lifeline, which the caller goes on with itself, in `poll` or `epoll`: says whether
+    /// to, which is while the word is 0. The mark stays until [`disarm`]. `between` as in [`Park::on_word`].
+    pub fn arm<P: Platform>(self, between: impl FnOnce()) -> bool {
+        self.parked.store(self.mark.value(), Relaxed);
+        // ORDER park: as above (controls: reader_park_on_lifeline_without_fence, arm_without_fence). Unlike a futex, `poll`
+        // does not compare: the last look is ours (controls: lifeline_without_a_last_look, arm_without_a_last_look).
+        P::fence_at(weak::FENCE_READER_PARK);
+        between();
+        P::breaks(weak::NO_LAST_LOOK) || self.word.load(Relaxed) == 0
+    }
+}
+
+/// Takes back the mark of [`Park::arm`]. Relaxed: a waker that still sees it rings once in vain.
+pub fn disarm<W: Word>(parked: &W) {
+    parked.store(0, Relaxed);
 }
 
 /// The waker's memory of one sleeper: the mark that it has already answered.
