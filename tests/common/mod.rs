@@ -4,7 +4,7 @@
 
 pub(crate) mod raw;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -97,6 +97,13 @@ impl Second {
                 return said.trim_end().to_owned();
             }
         }
+    }
+
+    /// Waits for its end, whatever it is; also what it had yet to `say`.
+    pub(crate) fn end(&mut self) -> (String, process::ExitStatus) {
+        let mut rest = String::new();
+        self.said.read_to_string(&mut rest).unwrap();
+        (rest, self.process.wait().unwrap())
     }
 
     /// Waits for its end, which must be a good one.
