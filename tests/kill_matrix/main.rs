@@ -18,6 +18,7 @@ mod matrix;
 mod rows;
 mod steps;
 mod survivor;
+mod table;
 mod times;
 mod victims;
 
@@ -30,6 +31,7 @@ fn child_entry() {
         ("victim", victims::victim),
         ("connecting", handshakes::connecting),
         ("serving", handshakes::serving),
+        #[cfg(target_arch = "x86_64")]
         ("stepped", steps::stepped),
         ("timed", times::timed),
     ]);

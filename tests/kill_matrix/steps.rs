@@ -10,7 +10,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, gettid};
 use ringwire::{ErrorKind, Listener, Stream, WaitStrategy};
 
-use super::common::{Second, Watchdog, bytes, second, setting, told, say};
+use super::common::{Second, Watchdog, bytes, say, second, setting, told};
 use super::rows::Wait;
 use super::survivor::{Survivor, held};
 use super::victims::{header, survived};
@@ -156,7 +156,10 @@ fn kill_behind_each_instruction(operation: Operation, waits: &[Wait]) {
     for (at, wait) in places(total).zip(waits.iter().cycle()) {
         let (done, seen) = kill_at(&mut listener, operation, at, *wait);
         kills += 1;
-        assert!(seen <= u64::from(operation == Operation::Send && done > 0), "{seen} messages at {at}, {wait:?}");
+        assert!(
+            seen <= u64::from(operation == Operation::Send && done > 0),
+            "{seen} messages at {at}, {wait:?}"
+        );
         if seen == 1 {
             committed_at = committed_at.min(done);
         }
