@@ -60,6 +60,9 @@ fn run(listener: &mut Listener, row: &Row, wait: Wait, run: u64) -> bool {
     let killed = was_killed(&mut victim);
     let mut survivor = waiting.end().survivor;
     let ends = survivor.ends();
+    if run == 0 {
+        assert_eq!(survivor.ends(), ends, "for good");
+    }
     if killed {
         assert_eq!(survivor.received - received, row.seen, "messages seen");
         assert_eq!(ends, row.closed.ends());

@@ -20,7 +20,7 @@ const PAYLOAD_BYTES: usize = 64;
 /// The short form steps over this many.
 const STRIDE: u64 = 7;
 /// And does not go through more of them for one operation: unoptimised code has thousands of instructions.
-const SHORT_FORM: u64 = 80;
+const SHORT_FORM: u64 = 40;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Operation {
