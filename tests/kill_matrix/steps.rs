@@ -152,7 +152,7 @@ fn kill_behind_each_instruction(operation: Operation, waits: &[Wait]) {
     let (total, seen) = kill_at(&mut listener, operation, u64::MAX, Wait::Away);
     assert_eq!(seen, u64::from(operation == Operation::Send), "killed behind the operation");
     let mut kills = 0;
-    let mut committed_at = u64::MAX;
+    let mut first_seen = None;
     for (at, wait) in places(total).zip(waits.iter().cycle()) {
         let (done, seen) = kill_at(&mut listener, operation, at, *wait);
         kills += 1;
@@ -161,10 +161,11 @@ fn kill_behind_each_instruction(operation: Operation, waits: &[Wait]) {
             "{seen} messages at {at}, {wait:?}"
         );
         if seen == 1 {
-            committed_at = committed_at.min(done);
+            first_seen.get_or_insert(done);
         }
     }
-    println!("{operation:?}: {total} instructions, {kills} kills, first seen behind {committed_at}");
+    let first_seen = first_seen.map_or_else(|| "never seen".into(), |at| format!("first seen behind {at}"));
+    println!("{operation:?}: {total} instructions, {kills} kills, {first_seen}");
 }
 
 #[test]
