@@ -58,6 +58,7 @@
 //!   (package `loom-tests`), with a weakened variant that must fail for every ordering.
 //! - **A dead peer is noticed**, without heartbeats: within about 5 ms by a thread that spins or sleeps on the ring, at
 //!   once by one that has slept for 10 ms. What it had sent is delivered first. A stopped one is not declared dead.
+//!   Step by step: the [crash matrix](transport::crash_matrix).
 //! - **Memory follows the traffic**, not the size of the rings: a quiet connection touches two pages.
 //!
 //! # Limits
@@ -74,6 +75,7 @@
 //! # Cargo features
 //!
 //! None by default. `cli` builds the `ringwire` command.
+//! `failpoints` is for this package's own tests alone: a test can have its process killed at a named step.
 #![cfg_attr(doctest, doc = include_str!("../README.md"))]
 
 #[forbid(unsafe_code)]

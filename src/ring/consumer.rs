@@ -5,6 +5,7 @@ use core::num::NonZeroU32;
 
 use super::arm::Turns;
 use super::{CLOSED, HEADER_BYTES, PADDING, Payload, RingError, Tuning, Violation, align8};
+use crate::sync::failpoint::{Failpoint, failpoint};
 use crate::sync::{
     Area, Heard, Kernel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, Platform, RecordArea, Word,
     weak,
@@ -154,7 +155,10 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
         // SAFETY: positions are multiples of 8, and the record of at least a header ends inside the area.
         let (tag, correlation) = unsafe { self.area.record_header(offset) };
         match Header::parse(tag, correlation) {
-            Ok(header) => Ok(Some(Record { header, offset, payload_bytes })),
+            Ok(header) => {
+                failpoint(Failpoint::RecordFound);
+                Ok(Some(Record { header, offset, payload_bytes }))
+            }
             Err(error) => Err(bad_header(error)),
         }
     }
@@ -189,6 +193,7 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
             return Err(Violation::Padding { found, offset, ring_bytes }.into());
         }
         self.advance(found);
+        failpoint(Failpoint::PaddingSkipped);
         match self.poll() {
             None => Ok(None),
             Some(commit) if commit.0.get() & PADDING != 0 => {
@@ -208,6 +213,7 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
     /// Lets go of the record that [`Consumer::peek`] found last.
     #[inline(always)]
     pub fn release(&mut self, record: Record) {
+        failpoint(Failpoint::Releasing);
         self.advance(align8(HEADER_BYTES + record.payload_bytes));
     }
 
@@ -220,6 +226,7 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
     #[inline(always)]
     fn advance(&mut self, bytes: u32) {
         self.position += u64::from(bytes);
+        failpoint(Failpoint::Advanced);
         if self.position >= self.say_at {
             self.say_consumed();
         } else if self.area.writer_parked().load(Relaxed) != 0 {
@@ -260,14 +267,17 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
         // ORDER look: `head` before the look at the mark (control: head_looked_without_fence). The other end is
         // `ORDER park` of the writer.
         P::fence_at(weak::FENCE_HEAD_LOOK);
+        failpoint(Failpoint::HeadFenced);
         look_at_writer::<P, K>(&mut self.waker, &self.area, &self.kernel, self.head);
     }
 
     #[inline(always)]
     fn store_head(&mut self) {
+        failpoint(Failpoint::HeadStoring);
         // ORDER head: Release, so that our reads of the released bytes are over (control: head_stored_relaxed). The
         // other end is in Producer::load_head.
         self.area.head().store(self.position as u32 | self.gone, P::order(weak::HEAD_STORE, Release));
+        failpoint(Failpoint::HeadStored);
         self.head = self.position;
     }
 
@@ -401,10 +411,13 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
         // Relaxed: the writer reuses nothing that this releases (Producer::load_head). No model fails with it.
         self.gone = 1;
         self.area.head().store(self.position as u32 | self.gone, Relaxed);
+        failpoint(Failpoint::ReaderGone);
         // ORDER look: as in publish_consumed (control: reader_goes_without_fence).
         P::fence_at(weak::FENCE_HEAD_LOOK);
+        failpoint(Failpoint::ReaderGoneFenced);
         if self.area.writer_parked().load(Relaxed) != 0 && !P::breaks(weak::READER_CLOSE_NO_LOOK) {
             self.kernel.wake(self.area.head());
+            failpoint(Failpoint::ReaderGoneWoken);
         }
     }
 }
@@ -419,6 +432,8 @@ fn bad_header(error: HeaderError) -> RingError {
 fn look_at_writer<P: Platform, K: Kernel<P::Word>>(waker: &mut Waker, area: &P::Area, kernel: &K, head: u64) {
     let early = P::breaks(weak::WRITER_WOKEN_EARLY);
     if waker.look::<P>(area.writer_parked(), head, area.size(), early).is_some() {
+        failpoint(Failpoint::WriterWaking);
         kernel.wake(area.head());
+        failpoint(Failpoint::WriterWoken);
     }
 }

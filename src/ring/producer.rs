@@ -3,6 +3,7 @@
 use core::fmt;
 
 use super::{CLOSED, HEADER_BYTES, PADDING, RingError, Slot, TRAILING_BYTES, Tuning, Violation, align8};
+use crate::sync::failpoint::{Failpoint, failpoint};
 use crate::sync::{Area, Kernel, Ordering::Relaxed, Ordering::Release, Platform, RecordArea, Word, weak};
 use crate::wait::{Mark, Waker};
 use crate::wire::Header;
@@ -122,7 +123,9 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
     #[inline(always)]
     pub fn push(&mut self, header: &Header, payload: &[u8]) -> Result<(), RingError> {
         self.claim_checked(payload.len())?;
+        failpoint(Failpoint::SendClaimed);
         self.write(header, payload);
+        failpoint(Failpoint::SendWritten);
         self.publish_record(payload.len() as u32);
         Ok(())
     }
@@ -134,7 +137,9 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
     #[inline(always)]
     pub fn append(&mut self, header: &Header, payload: &[u8]) -> Result<(), RingError> {
         self.claim_checked(payload.len())?;
+        failpoint(Failpoint::SendClaimed);
         self.write(header, payload);
+        failpoint(Failpoint::SendWritten);
         self.put_record(payload.len() as u32);
         Ok(())
     }
@@ -168,13 +173,17 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
             return;
         }
         self.end();
+        failpoint(Failpoint::CloseBegun);
         self.publish();
+        failpoint(Failpoint::ClosePublished);
         // Relaxed: who reads it reads nothing that was written before it, but by the commit words on the way here. (No
         // model fails with it; the wake-up below has the fence.)
         self.area.word(self.tail as u32).store(CLOSED, Relaxed);
+        failpoint(Failpoint::CloseStored);
         if !P::breaks(weak::CLOSE_NO_LOOK) {
             self.announce(self.tail + 8);
         }
+        failpoint(Failpoint::CloseAnnounced);
     }
 
     #[inline(always)]
@@ -278,6 +287,7 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
             return Ok(false);
         }
         if self.is_drained()? {
+            failpoint(Failpoint::RestartDrained);
             self.trim_behind(offset, step);
             if fits_below {
                 self.pad(self.ring_bytes - offset);
@@ -295,15 +305,18 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
             return Ok(());
         }
         self.load_head()?;
+        failpoint(Failpoint::HeadLoaded);
         if self.has_room(bytes) {
             return Ok(());
         }
         if !P::breaks(weak::BATCH_UNPUBLISHED) {
             self.publish();
         }
+        failpoint(Failpoint::FullPublished);
         if !P::breaks(weak::PAD_NO_LOOK) {
             self.announce(self.published);
         }
+        failpoint(Failpoint::FullAnnounced);
         self.wanted = bytes;
         Err(RingError::Full)
     }
@@ -341,7 +354,9 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
 
     fn pad(&mut self, bytes: u32) {
         self.high_water = self.high_water.max(self.offset(self.tail) + TRAILING_BYTES);
+        failpoint(Failpoint::PadClaimed);
         self.put(PADDING | bytes, bytes);
+        failpoint(Failpoint::PadPut);
         if P::breaks(weak::PAD_NO_LOOK) {
             self.publish();
         }
@@ -369,8 +384,10 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
         if !P::breaks(weak::NO_ZERO) {
             self.area.word(self.tail as u32).store(0, Relaxed);
         }
+        failpoint(Failpoint::SendZeroed);
         // ORDER commit: Release, as in publish() (control: commit_stored_relaxed).
         self.area.word(position as u32).store(length, P::order(weak::COMMIT_STORE, Release));
+        failpoint(Failpoint::SendCommitted);
         self.announce(self.published);
     }
 
@@ -382,12 +399,14 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
         if !P::breaks(weak::NO_ZERO) && !late {
             self.area.word(next as u32).store(0, Relaxed);
         }
+        failpoint(Failpoint::BatchZeroed);
         self.tail = next;
         if P::breaks(weak::GENERATION) {
             self.last_commit = position;
         }
         if self.pending.is_none() {
             self.pending = Some(Pending { position, commit });
+            failpoint(Failpoint::BatchFirstNoted);
             if P::breaks(weak::FIRST_FIRST) {
                 // ORDER commit: too early (control: first_word_of_a_batch_stored_first); publish() has the shipped one.
                 self.area.word(position as u32).store(commit, Release);
@@ -395,6 +414,7 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
         } else {
             // Relaxed: the reader comes here only through the first word of the batch, which is stored with Release.
             self.area.word(position as u32).store(commit, Relaxed);
+            failpoint(Failpoint::BatchLaterStored);
         }
         if late {
             self.publish();
@@ -405,12 +425,14 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
     #[inline(always)]
     fn publish(&mut self) {
         if let Some(first) = self.pending.take() {
+            failpoint(Failpoint::BatchPublishing);
             // ORDER commit: Release, so that payload, header, later commit words of the batch and the trailing zero are
             // there for who sees it (control: first_commit_of_a_batch_stored_relaxed). The other end is in Consumer::poll.
             let order = P::order(weak::COMMIT_STORE, Release);
             if !P::breaks(weak::FIRST_FIRST) {
                 self.area.word(first.position as u32).store(first.commit, order);
             }
+            failpoint(Failpoint::BatchPublished);
             self.published = self.tail;
         }
     }
@@ -421,6 +443,7 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
         // ORDER look: the commit word before the look at the mark (control: commit_looked_without_fence). The other end
         // is `ORDER park` of the reader.
         P::fence_at(weak::FENCE_COMMIT_LOOK);
+        failpoint(Failpoint::AnnounceFenced);
         let early = P::breaks(weak::NO_POSITION_CHECK | weak::GENERATION);
         if let Some(mark) = self.waker.look::<P>(self.area.reader_parked(), upto, self.ring_bytes, early) {
             self.wake(mark);
@@ -429,6 +452,7 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
 
     #[cold]
     fn wake(&self, mark: Mark) {
+        failpoint(Failpoint::ReaderWaking);
         if mark.is_on_lifeline() {
             self.kernel.ring_bell();
         } else {
@@ -436,6 +460,7 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
                 if P::breaks(weak::GENERATION) { self.last_commit as u32 } else { mark.position() };
             self.kernel.wake(self.area.word(position));
         }
+        failpoint(Failpoint::ReaderWoken);
     }
 }
 

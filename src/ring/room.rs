@@ -1,6 +1,7 @@
 //! The writing half's slow side: waiting for room, and giving memory back.
 
 use super::{Producer, RingError, TRAILING_BYTES};
+use crate::sync::failpoint::{Failpoint, failpoint};
 use crate::sync::{Area, Kernel, Ordering::Relaxed, Platform, Word, weak};
 use crate::wait::{Deadline, LOOK_EVERY_NS, Mark, Park, Spin, Spinner, WaitError};
 
@@ -19,6 +20,7 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
         let needed = self.tail + u64::from(self.wanted + TRAILING_BYTES);
         // Not below `head_seen` after a `Full`; before any, there is nothing to wait for.
         let Some(want) = needed.checked_sub(u64::from(self.ring_bytes)) else { return Ok(()) };
+        failpoint(Failpoint::RoomWanted);
         let enough = |head: u32| head & 1 != 0 || head.wrapping_sub(want as u32).cast_signed() >= 0;
         let head = self.area.head();
         match spinner.spin(deadline, || enough(head.load(Relaxed))) {
@@ -77,9 +79,12 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
         }
         let offset = self.offset(self.tail);
         let used = self.high_water.max(offset);
+        failpoint(Failpoint::TrimIdle);
         self.kernel.discard(0, offset);
+        failpoint(Failpoint::TrimmedBelow);
         // Not the word at `tail`: the reader polls it, and *closed* will stand there.
         self.kernel.discard(offset + TRAILING_BYTES, used.max(offset + TRAILING_BYTES));
+        failpoint(Failpoint::TrimmedAbove);
         self.high_water = offset + TRAILING_BYTES;
         self.trimmed_ns = Deadline::now_ns();
     }
@@ -109,7 +114,9 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
     fn trim_above(&mut self, keep: u32) {
         let now_ns = Deadline::now_ns();
         if now_ns - self.trimmed_ns >= TRIM_EVERY_NS {
+            failpoint(Failpoint::TrimBehind);
             self.kernel.discard(keep, self.high_water);
+            failpoint(Failpoint::TrimmedBehind);
             self.high_water = keep;
             self.trimmed_ns = now_ns;
         }

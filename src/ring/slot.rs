@@ -4,6 +4,7 @@ use core::fmt;
 use std::io;
 
 use super::{HEADER_BYTES, Producer};
+use crate::sync::failpoint::{Failpoint, failpoint};
 use crate::sync::{Area, Kernel, NativeArea, Platform};
 use crate::wire::Header;
 
@@ -57,6 +58,7 @@ impl<'a, P: Platform, K: Kernel<P::Word>> Slot<'a, P, K> {
         let bytes = &bytes[..bytes.len().min(self.remaining())];
         self.producer.area.copy_in(self.next_offset(), bytes);
         self.written += bytes.len() as u32;
+        failpoint(Failpoint::SlotWritten);
         bytes.len()
     }
 
@@ -78,6 +80,7 @@ impl<'a, P: Platform, K: Kernel<P::Word>> Slot<'a, P, K> {
     #[inline]
     pub fn commit(self) {
         self.put_header();
+        failpoint(Failpoint::SlotHeaderPut);
         self.producer.publish_record(self.written);
     }
 

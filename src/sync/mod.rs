@@ -9,6 +9,8 @@ compile_error!("ringwire counts bytes of a ring in 32 bits and adds them as usiz
 
 mod copy;
 mod counter;
+#[doc(hidden)]
+pub mod failpoint;
 mod native;
 mod permits;
 mod port;

@@ -15,6 +15,7 @@ use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bin
 use nix::sys::stat::{Mode, fchmod};
 
 use crate::error::{Error, ErrorKind};
+use crate::sync::failpoint::{Failpoint, failpoint};
 
 /// The longest path that a Unix socket address holds, in bytes.
 pub(super) const MAX_PATH_BYTES: usize = 107;
@@ -72,6 +73,7 @@ impl Drop for PathLock {
         // While it is still held: who waits for it looks again whether its file is still the one at the path.
         if self.is_ours() && is_at(&self.file, &self.path) {
             let _ = fs::remove_file(&self.path);
+            failpoint(Failpoint::UnbindLockRemoved);
         }
     }
 }
@@ -84,13 +86,17 @@ impl BoundPath {
     pub(super) fn bind(path: &Path, mode: u32, backlog: i32) -> Result<(Self, UnixListener), Error> {
         let address = address(path)?;
         let lock = take_lock(path)?;
+        failpoint(Failpoint::BindLocked);
         remove_stale_socket(path, &address)?;
+        failpoint(Failpoint::BindCleared);
         let doing = |what: &str| format!("{what} {}", path.display());
         let socket = stream_socket().map_err(|errno| Error::system(doing("socket for"), errno))?;
         // Before bind, so that the file has these permissions from its first instant.
         fchmod(&socket, Mode::from_bits_truncate(PRIVATE_MODE))
             .map_err(|errno| Error::system(doing("fchmod"), errno))?;
+        failpoint(Failpoint::BindSocketMade);
         bind(socket.as_raw_fd(), &address).map_err(|errno| Error::system(doing("binding"), errno))?;
+        failpoint(Failpoint::BindBound);
         let metadata = fs::symlink_metadata(path).map_err(|error| Error::system(doing("stat of"), error))?;
         let bound = Self { path: path.into(), socket: file_id(&metadata), lock };
         if mode != PRIVATE_MODE {
@@ -99,6 +105,7 @@ impl BoundPath {
         }
         let backlog = Backlog::new(backlog).unwrap_or(Backlog::MAXCONN);
         listen(&socket, backlog).map_err(|errno| Error::system(doing("listening at"), errno))?;
+        failpoint(Failpoint::BindListening);
         Ok((bound, UnixListener::from(socket)))
     }
 
@@ -112,7 +119,9 @@ impl Drop for BoundPath {
         // Before the lock is dropped, so that nobody else can have put a socket there meanwhile.
         let is_same = |found: fs::Metadata| file_id(&found) == self.socket;
         if self.lock.is_ours() && fs::symlink_metadata(&self.path).is_ok_and(is_same) {
+            failpoint(Failpoint::UnbindBegun);
             let _ = fs::remove_file(&self.path);
+            failpoint(Failpoint::UnbindSocketRemoved);
         }
     }
 }

@@ -19,6 +19,7 @@ use super::stream::Stream;
 use crate::error::{Error, ErrorKind};
 use crate::ring::MAX_RING_BYTES;
 use crate::shm::Direction;
+use crate::sync::failpoint::{Failpoint, failpoint};
 use crate::wait::{Deadline, WaitStrategy};
 use crate::wire::Hello;
 
@@ -106,12 +107,14 @@ impl Connector {
         }
         let deadline = Deadline::after(self.timeout);
         let socket = self.reach_server(deadline)?;
+        failpoint(Failpoint::ConnectReached);
         let server = Credentials::of_peer(&socket).map_err(|errno| Error::system("SO_PEERCRED", errno))?;
         if !self.policy.allows(&server) {
             let message =
                 format!("{} is served by {server}, which this client does not trust", self.path.display());
             return Err(Error::new(ErrorKind::PermissionDenied, message));
         }
+        failpoint(Failpoint::ConnectTrusted);
         let hello =
             Hello::new(self.to_server_bytes, self.to_client_bytes, self.options.max_message_bytes as u64);
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
@@ -121,17 +124,21 @@ impl Connector {
         {
             return Err(Error::system(format!("greeting {}", self.path.display()), errno));
         }
+        failpoint(Failpoint::HelloSent);
         let (mut incoming, mut segment) = (Incoming::default(), None);
         let answer = loop {
             if let Some(answer) = incoming.read_answer(socket.as_fd(), &mut segment)? {
                 break answer;
             }
+            failpoint(Failpoint::AnswerAwaited);
             let mut polled = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
             if !poll_readable(&mut polled, deadline).map_err(|error| Error::system("poll", error))? {
                 return Err(self.timed_out("did not answer"));
             }
         };
+        failpoint(Failpoint::AnswerRead);
         let settled = settle(&answer, segment, server, self.options.segment)?;
+        failpoint(Failpoint::AnswerSettled);
         let connection = Connection::new(socket, settled.segment, server, None);
         Ok(Stream::assemble(connection, Direction::ToServer, self.options, settled.peer_max_message_bytes))
     }

@@ -10,6 +10,7 @@ use zerocopy::IntoBytes;
 use super::credentials::Credentials;
 use crate::error::{Error, ErrorKind};
 use crate::shm::{Direction, Layout, Segment, SegmentOptions, ShmError};
+use crate::sync::failpoint::{Failpoint, failpoint};
 use crate::sys::receive_with_descriptor;
 use crate::wire::{Answer, Features, Hello, MAX_HANDSHAKE_BYTES, Status, VERSION, VERSION_OLDEST};
 
@@ -31,7 +32,9 @@ impl Refusal {
     pub(super) fn send(&self, socket: &impl AsRawFd) {
         log::debug!("connection refused: {}", self.reason);
         let answer = Answer::refusal(self.status, &self.reason);
+        failpoint(Failpoint::RefusalSending);
         let _ = send(socket.as_raw_fd(), answer.as_bytes(), SEND_FLAGS);
+        failpoint(Failpoint::RefusalSent);
     }
 }
 
@@ -151,12 +154,14 @@ pub(super) fn welcome(
         )
     };
     let (segment, descriptor) = Segment::create(layout, options).map_err(exhausted)?;
+    failpoint(Failpoint::SegmentMade);
     let features = Features(hello.features).common(Features::SUPPORTED);
     let answer = Answer::welcome(version, features, sizes, max_message_bytes as u64);
     let raw = [descriptor.as_raw_fd()];
     let parts = [std::io::IoSlice::new(answer.as_bytes())];
     sendmsg::<()>(socket.as_raw_fd(), &parts, &[ControlMessage::ScmRights(&raw)], SEND_FLAGS, None)
         .map_err(|errno| Refusal::new(Status::Cancelled, format!("sending the welcome: {errno}")))?;
+    failpoint(Failpoint::WelcomeSent);
     Ok(Settled { segment, peer_max_message_bytes: hello.max_message_bytes })
 }
 

@@ -21,6 +21,7 @@ use crate::error::{Error, ErrorKind};
 use crate::ring::{MAX_RING_BYTES, MIN_RING_BYTES};
 use crate::shm::Direction;
 use crate::sync::Counter;
+use crate::sync::failpoint::{Failpoint, failpoint};
 use crate::wait::{Deadline, WaitStrategy};
 use crate::wire::Status;
 
@@ -304,6 +305,7 @@ impl Listener {
     }
 
     fn admit(&mut self, socket: UnixStream) {
+        failpoint(Failpoint::AcceptTaken);
         let peer = match Credentials::of_peer(&socket) {
             Ok(peer) => peer,
             Err(errno) => return log::debug!("client without credentials: {errno}"),
@@ -322,6 +324,7 @@ impl Listener {
         }
         let deadline = Deadline::after(HANDSHAKE_TIMEOUT);
         self.pending.push(Pending { socket, peer, incoming: IncomingHandshake::default(), deadline });
+        failpoint(Failpoint::AcceptAdmitted);
     }
 
     /// Out of descriptors: gives up the spare one for as long as it takes to say so to the next client.
@@ -355,6 +358,7 @@ impl Listener {
                     Refusal::new(Status::DeadlineExceeded, reason).send(&pending.socket);
                 }
                 Ok(Some(hello)) => {
+                    failpoint(Failpoint::HelloRead);
                     let pending = self.take_pending(index);
                     match self.establish(pending, &hello) {
                         Ok(stream) => return Some(stream),
@@ -378,6 +382,7 @@ impl Listener {
             return Err((pending.socket, Refusal::new(Status::TooManyConnections, reason)));
         }
         let live = LiveGuard(Arc::clone(&self.live));
+        failpoint(Failpoint::AcceptCounted);
         let options = self.options;
         let socket = pending.socket;
         match welcome(&socket, hello, self.rings, options.max_message_bytes, options.segment) {

@@ -18,6 +18,9 @@ mod sender;
 mod stash;
 mod stream;
 
+#[doc = include_str!("crash_matrix.md")]
+pub mod crash_matrix {}
+
 pub use connect::Connector;
 pub use credentials::{Credentials, PeerPolicy};
 pub use listener::{Incoming, Listener, ListenerBuilder};

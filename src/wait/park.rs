@@ -11,6 +11,7 @@
 
 use thiserror::Error;
 
+use crate::sync::failpoint::{Failpoint, failpoint};
 use crate::sync::{Heard, Kernel, Ordering::Relaxed, Platform, Word, weak};
 
 /// Every wait looks at the lifeline at least this often.
@@ -94,20 +95,26 @@ impl<W: Word, K: Kernel<W>> Park<'_, W, K> {
     /// announced there with the same fence.
     pub fn on_word<P: Platform>(self, expected: u32, until_ns: u64, fence_site: u64, between: impl FnOnce()) {
         self.parked.store(self.mark.value(), Relaxed);
+        failpoint(Failpoint::WordMarked);
         // ORDER park: the mark before the last look at the word (controls: reader_park_without_fence,
         // writer_park_without_fence). The other end is `ORDER look` of whoever writes the word. The last look is the
         // futex's own comparison.
         P::fence_at(fence_site);
         between();
+        failpoint(Failpoint::WordFenced);
         self.kernel.sleep(self.word, expected, until_ns);
+        failpoint(Failpoint::WordSlept);
         self.parked.store(0, Relaxed);
+        failpoint(Failpoint::WordBack);
     }
 
     /// Sleeps on the lifeline while the word is 0, until `until_ns`; `between` as in [`Park::on_word`].
     pub fn on_lifeline<P: Platform>(self, until_ns: u64, between: impl FnOnce()) -> Heard {
         let (kernel, parked) = (self.kernel, self.parked);
         let heard = if self.arm::<P>(between) { kernel.listen(until_ns) } else { Heard::Bell };
+        failpoint(Failpoint::LifelineSlept);
         parked.store(0, Relaxed);
+        failpoint(Failpoint::LifelineBack);
         heard
     }
 
@@ -115,10 +122,12 @@ impl<W: Word, K: Kernel<W>> Park<'_, W, K> {
     /// to, which is while the word is 0. The mark stays until [`disarm`]. `between` as in [`Park::on_word`].
     pub fn arm<P: Platform>(self, between: impl FnOnce()) -> bool {
         self.parked.store(self.mark.value(), Relaxed);
+        failpoint(Failpoint::LifelineMarked);
         // ORDER park: as above (controls: reader_park_on_lifeline_without_fence, arm_without_fence). Unlike a futex, `poll`
         // does not compare: the last look is ours (controls: lifeline_without_a_last_look, arm_without_a_last_look).
         P::fence_at(weak::FENCE_READER_PARK);
         between();
+        failpoint(Failpoint::LifelineFenced);
         P::breaks(weak::NO_LAST_LOOK) || self.word.load(Relaxed) == 0
     }
 }

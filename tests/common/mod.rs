@@ -119,6 +119,13 @@ impl Second {
         text
     }
 
+    /// Waits for its end, whatever it is; also what it had yet to `say`.
+    pub(crate) fn end(&mut self) -> (String, process::ExitStatus) {
+        let mut rest = String::new();
+        self.said.read_to_string(&mut rest).unwrap();
+        (rest, self.process.wait().unwrap())
+    }
+
     /// Waits for its end, which must be a good one.
     pub(crate) fn join(mut self) {
         drop(self.process.stdin.take());
