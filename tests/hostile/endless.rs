@@ -86,6 +86,26 @@ fn empty_fragments_without_end_do_not_hold_back_a_receive_into() {
 }
 
 #[test]
+fn fragments_that_nobody_has_to_write_again_do_not_hold_back_a_receive_into() {
+    let _watchdog = Watchdog::start();
+    let (mut stream, peer) = connection();
+    let mut writer = peer.writer();
+    writer.record(MORE, 1, b"123456789");
+    stream.set_receive_timeout(Some(Duration::ZERO));
+    let mut buffer = Vec::new();
+    assert_eq!(stream.receive_into(&mut buffer).unwrap_err().kind(), ErrorKind::TimedOut);
+    // The reader zeroes nothing: a ring full of fragments goes round and round, and comes to no end but the limit's.
+    for _ in 0..4096 / 32 {
+        writer.record(CONTINUED | MORE, 1, b"123456789");
+    }
+    writer.commit(25);
+    for _ in 0..3 {
+        assert_eq!(stream.receive_into(&mut buffer).unwrap_err().kind(), ErrorKind::TimedOut);
+        assert!(buffer.len() < 9 * 1000, "{} bytes taken in", buffer.len());
+    }
+}
+
+#[test]
 fn abandoned_messages_without_end_do_not_hold_back_a_receive_into() {
     let _watchdog = Watchdog::start();
     for pause in PAUSES {
