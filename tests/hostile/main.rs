@@ -5,7 +5,24 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod attacks;
 mod connections;
 mod endless;
+mod greetings;
+mod neighbour;
+mod rounds;
 mod scribble;
+mod victim;
 mod words;
+
+#[test]
+fn child_entry() {
+    common::child_entry(&[
+        ("hostile", attacks::hostile),
+        ("victim", victim::victim),
+        ("neighbour", neighbour::neighbour),
+        ("busy", neighbour::busy),
+        ("door", greetings::door),
+        ("greeter", greetings::greeter),
+    ]);
+}
