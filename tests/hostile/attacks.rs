@@ -187,7 +187,9 @@ impl Attacker {
                     area.word(at).store(PADDING | (area.size() - at), Relaxed);
                 }
             }
-            1 => area.word(self.read_position()).store(PADDING | 8 * self.random.below(600) as u32, Relaxed),
+            1 => {
+                area.word(self.read_position()).store(PADDING | (8 * self.random.below(600) as u32), Relaxed)
+            }
             _ => area.word(0).store(PADDING | (self.random.below(2) as u32 * area.size()), Relaxed),
         }
         self.random_record();

@@ -13,6 +13,7 @@ mod neighbour;
 mod rounds;
 mod scribble;
 mod victim;
+mod welcomes;
 mod words;
 
 #[test]
@@ -24,5 +25,6 @@ fn child_entry() {
         ("busy", neighbour::busy),
         ("door", greetings::door),
         ("greeter", greetings::greeter),
+        ("caller", welcomes::caller),
     ]);
 }

@@ -79,11 +79,8 @@ fn whole(stream: &mut Stream, number: u64, length: usize) {
 
 fn figures(round_trips_ns: &mut [u32]) -> String {
     round_trips_ns.sort_unstable();
-    let at = |part: f64| {
-        let index = (round_trips_ns.len() as f64 * part) as usize;
-        round_trips_ns.get(index).copied().unwrap_or(0)
-    };
-    format!("{} {} {}", round_trips_ns.len(), at(0.5), at(0.99))
+    let at = |percent: usize| round_trips_ns.get(round_trips_ns.len() * percent / 100).copied().unwrap_or(0);
+    format!("{} {} {}", round_trips_ns.len(), at(50), at(99))
 }
 
 /// The second process: a neighbour that is only busy, as busy as the hostile one: what it costs is the machine's, and not
