@@ -11,10 +11,11 @@ mod ring_memory;
 
 use std::path::Path;
 
-use common::Random;
+use common::{Random, Watchdog};
 
 /// Runs every input of `target`'s corpus, and as many random ones as are asked for.
 fn replay(target: &str, random_inputs: u64, body: fn(&[u8])) {
+    let _watchdog = Watchdog::start();
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(target);
     let mut inputs = 0;
     for entry in std::fs::read_dir(&corpus).unwrap() {

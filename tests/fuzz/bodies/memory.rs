@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use ringwire::ring::PADDING;
 use ringwire::sync::{Area, Heard, Kernel, NativeArea, NativeWord, Ordering::Relaxed, Word};
 
 /// The smallest area that a connection has.
@@ -94,7 +95,7 @@ impl Script {
 
     /// Something that the peer does to `area`.
     pub fn poke(&mut self, area: &NativeArea) {
-        match self.byte() % 7 {
+        match self.byte() % 8 {
             0 => area.head().store(self.word(), Relaxed),
             1 => area.head().store(area.head().load(Relaxed).wrapping_add(u32::from(self.number())), Relaxed),
             2 => area.reader_parked().store(self.word(), Relaxed),
@@ -107,6 +108,12 @@ impl Script {
                 area.put_header(at, tag, 1);
                 let length = u32::from(self.number());
                 area.word(at).store(length & 0x0FFF | (length & 0xC000) << 16, Relaxed);
+            }
+            // Padding, exactly to the end or nearly so: no fuzzer would guess the length.
+            6 => {
+                let at = u32::from(self.number()) & (RING - 8);
+                let wrong = u32::from(self.byte()) / 128;
+                area.word(at).store(PADDING | (RING - at + wrong), Relaxed);
             }
             _ => {
                 let at = u32::from(self.number()) & (RING - 1);
