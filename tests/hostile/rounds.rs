@@ -1,6 +1,6 @@
 //! A hostile process against a victim that also serves a good neighbour.
 //!
-//! The default form takes some hundred rounds. The full one, with figures that mean something:
+//! The default form takes 240 rounds. The full one, with figures that mean something:
 //!
 //! ```text
 //! RINGWIRE_HOSTILE_ROUNDS=10000 cargo test --release --test hostile rounds -- --nocapture
@@ -124,7 +124,7 @@ impl Scene<'_> {
 
 #[test]
 fn rounds_with_a_hostile_process_harm_neither_the_victim_nor_its_neighbour() {
-    let rounds = number("RINGWIRE_HOSTILE_ROUNDS", 300);
+    let rounds = number("RINGWIRE_HOSTILE_ROUNDS", 240);
     let (blocks, pause_ms) = if rounds < 1000 { (3, 100) } else { (10, 2000) };
     let patience = 60 + rounds / 5;
     let _watchdog = Watchdog::lasting(Duration::from_secs(patience));
