@@ -25,8 +25,8 @@ use super::common::raw::{
 use super::common::{Random, say, setting};
 use super::scribble::{plausible, scribble};
 
-/// A round that the victim does not end by then is ended here.
-const MOST_STEPS: u32 = 3000;
+/// One connection in three is left by the hostile side, after at most so many steps.
+const MOST_STEPS: u64 = 3000;
 
 type Step = fn(&mut Attacker);
 
@@ -62,20 +62,16 @@ pub(super) fn hostile() {
         let mut attacker = Attacker::connect(Random(super::rounds::round_seed(seed, round)));
         // Every kind in turn; the last turn is everything at once.
         let choice = (round % (ATTACKS.len() as u64 + 1)) as usize;
-        let patience = attacker.random.below(u64::from(3 * MOST_STEPS)) as u32;
-        for _ in 0..patience.min(MOST_STEPS) {
-            if attacker.is_hung_up() {
-                break;
-            }
+        // Leaves some time, or goes on until the victim hangs up.
+        let leaves_after = attacker.random.below(3 * MOST_STEPS);
+        let mut steps = 0;
+        while !attacker.is_hung_up() && (steps < leaves_after || leaves_after >= MOST_STEPS) {
             let (_, step) = ATTACKS.get(choice).copied().unwrap_or_else(|| {
                 let any = attacker.random.below(ATTACKS.len() as u64);
                 ATTACKS[any as usize]
             });
             step(&mut attacker);
-        }
-        // Leaves, or stays and says nothing until the victim leaves.
-        if patience >= MOST_STEPS {
-            attacker.wait_for_hang_up();
+            steps += 1;
         }
     }
     say("done");
@@ -121,12 +117,6 @@ impl Attacker {
         poll(&mut polled, PollTimeout::ZERO) != Ok(0)
     }
 
-    fn wait_for_hang_up(&self) {
-        while !self.is_hung_up() {
-            thread::sleep(Duration::from_micros(200));
-        }
-    }
-
     /// Where the victim reads, as far as it has said so.
     fn read_position(&self) -> u32 {
         self.peer.out.head().load(Relaxed) & !7
@@ -167,8 +157,25 @@ impl Attacker {
     fn commit_words(&mut self) {
         let size = self.peer.out.size();
         let limit = size / 2 - 16;
-        let values =
-            [1, 8, 15, 16, limit, limit + 1, size, CLOSED - 1, CLOSED + 1, u32::MAX, PADDING, PADDING + 1];
+        let left = size - (self.writer.position & (size - 1));
+        let values = [
+            1,
+            8,
+            15,
+            16,
+            limit,
+            limit + 1,
+            // Up to the end of the area, and beyond.
+            left,
+            left + 1,
+            left + 8,
+            left + 500,
+            CLOSED - 1,
+            CLOSED + 1,
+            u32::MAX,
+            PADDING,
+            PADDING | left,
+        ];
         let value = values[self.random.below(values.len() as u64) as usize];
         // Something before it, sometimes, so that it comes as a surprise.
         if self.random.below(8) > 0 {
