@@ -92,7 +92,7 @@ impl RawWriter {
     /// Whether `bytes` more can be written without running over what is not read yet.
     pub(crate) fn has_room(&self, bytes: u32) -> bool {
         let head = self.area.head().load(Ordering::Acquire) & !7;
-        self.position.wrapping_sub(head) + bytes + 8 <= self.area.size()
+        u64::from(self.position.wrapping_sub(head)) + u64::from(bytes) + 8 <= u64::from(self.area.size())
     }
 }
 
