@@ -165,15 +165,17 @@ impl<'a> MessageWriter<'a> {
         Self { sender, receiver, header: header.with_flags(Flags::NONE), started: false, finished: false }
     }
 
-    /// Appends `bytes` to the message, waiting for room (whatever the backpressure, at most for the send timeout).
+    /// Appends `bytes` to the message, waiting for room (whatever the backpressure, at most for the send timeout
+    /// in all).
     ///
     /// # Errors
     /// As [`Sender::send`].
     pub fn write_piece(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let mut rest = bytes;
+        // One deadline for all of it, or a peer that makes room now and then would hold back the caller.
+        let (mut rest, mut deadline) = (bytes, None);
         while !rest.is_empty() {
             let (piece, behind) = rest.split_at(rest.len().min(self.sender.fragment_bytes()));
-            self.send(piece, Flags::MORE)?;
+            self.send(piece, Flags::MORE, &mut deadline)?;
             rest = behind;
         }
         Ok(())
@@ -184,15 +186,15 @@ impl<'a> MessageWriter<'a> {
     /// # Errors
     /// As [`Sender::send`]; the message is abandoned then.
     pub fn finish(mut self) -> Result<(), Error> {
-        self.send(&[], Flags::NONE)?;
+        self.send(&[], Flags::NONE, &mut None)?;
         self.finished = true;
         Ok(())
     }
 
-    fn send(&mut self, piece: &[u8], flags: Flags) -> Result<(), Error> {
+    fn send(&mut self, piece: &[u8], flags: Flags, deadline: &mut Option<Deadline>) -> Result<(), Error> {
         let flags = if self.started { flags.with(Flags::CONTINUED) } else { flags };
         let header = self.header.with_flags(flags);
-        self.sender.send_record(header, piece, Backpressure::Wait, &mut None, &mut self.receiver)?;
+        self.sender.send_record(header, piece, Backpressure::Wait, deadline, &mut self.receiver)?;
         self.started = true;
         Ok(())
     }

@@ -191,7 +191,6 @@ impl Receiver {
                 continue;
             }
             let payload = self.payload(&found);
-            let is_empty = payload.is_empty();
             let bytes = buffer.len().saturating_add(payload.len());
             if bytes > self.max_message_bytes {
                 return Err(self.refuse_large_message(found, bytes));
@@ -206,9 +205,7 @@ impl Receiver {
             }
             self.partial = Some(whole);
             self.set_plain();
-            if is_empty {
-                self.check_patience(lap, &mut deadline)?;
-            }
+            self.check_patience(lap, &mut deadline)?;
         }
     }
 
@@ -348,8 +345,9 @@ impl Receiver {
         self.consumer.position() + u64::from(self.ring_bytes)
     }
 
-    /// Wherever something came that is no progress: a peer that goes on like that beyond what was there when the call
-    /// began must not hold back the deadline.
+    /// Wherever something came that does not end the call: a peer that goes on like that beyond what was there when the
+    /// call began must not hold back the deadline. (It need not even be quick: a ring full of fragments, whose words the
+    /// reader never zeroes, comes round again by itself.)
     #[cold]
     pub(super) fn check_patience(&mut self, lap: u64, deadline: &mut Option<Deadline>) -> Result<(), Error> {
         if self.consumer.position() < lap { Ok(()) } else { self.check_time(deadline) }

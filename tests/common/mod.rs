@@ -18,17 +18,23 @@ use nix::unistd::Pid;
 const ROLE: &str = "RINGWIRE_TEST_ROLE";
 /// A test that takes longer hangs.
 const WATCHDOG: Duration = Duration::from_secs(60);
+/// Seconds that a second process of a test's longer form may take.
+pub(crate) const PATIENCE: &str = "RINGWIRE_TEST_PATIENCE_S";
 
-/// Aborts the process if it is not dropped within 60 s.
+/// Aborts the process if it is not dropped within 60 s, or as long as it was given.
 pub(crate) struct Watchdog(#[allow(dead_code, reason = "its drop is the signal")] Sender<()>);
 
 impl Watchdog {
     pub(crate) fn start() -> Self {
+        Self::lasting(WATCHDOG)
+    }
+
+    pub(crate) fn lasting(limit: Duration) -> Self {
         let name = thread::current().name().unwrap_or("a test").to_owned();
         let (alive, over) = channel::<()>();
         thread::spawn(move || {
-            if over.recv_timeout(WATCHDOG) == Err(RecvTimeoutError::Timeout) {
-                eprintln!("watchdog: {name} hangs for {WATCHDOG:?}");
+            if over.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+                eprintln!("watchdog: {name} hangs for {limit:?}");
                 process::abort();
             }
         });
@@ -148,7 +154,8 @@ pub(crate) fn child_entry(roles: &[(&str, fn())]) {
     let Ok(wanted) = env::var(ROLE) else { return };
     // A parent that is aborted takes its children along.
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).unwrap();
-    let _watchdog = Watchdog::start();
+    let patience = env::var(PATIENCE).map_or(WATCHDOG, |text| Duration::from_secs(text.parse().unwrap()));
+    let _watchdog = Watchdog::lasting(patience);
     let (_, play) = roles.iter().find(|(name, _)| *name == wanted).expect("a role of this binary");
     play();
 }

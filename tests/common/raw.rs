@@ -27,7 +27,7 @@ pub(crate) struct RawPeer {
 }
 
 impl RawPeer {
-    fn new(lifeline: UnixStream, segment: Arc<Segment>, writes: Direction) -> Self {
+    pub(crate) fn new(lifeline: UnixStream, segment: Arc<Segment>, writes: Direction) -> Self {
         let (out, back) = (segment.area(writes), segment.area(writes.opposite()));
         Self { lifeline, segment, out, back }
     }
@@ -92,7 +92,7 @@ impl RawWriter {
     /// Whether `bytes` more can be written without running over what is not read yet.
     pub(crate) fn has_room(&self, bytes: u32) -> bool {
         let head = self.area.head().load(Ordering::Acquire) & !7;
-        self.position.wrapping_sub(head) + bytes + 8 <= self.area.size()
+        u64::from(self.position.wrapping_sub(head)) + u64::from(bytes) + 8 <= u64::from(self.area.size())
     }
 }
 
@@ -107,24 +107,34 @@ pub(crate) fn greet(socket: &mut UnixStream, hello: &[u8]) -> (Answer, Vec<Owned
 }
 
 pub(crate) fn hear_answer(socket: &UnixStream) -> (Answer, Vec<OwnedFd>) {
+    hear_if_any(socket).expect("the server hung up without an answer")
+}
+
+/// `None` if the server hangs up instead.
+pub(crate) fn hear_if_any(socket: &UnixStream) -> Option<(Answer, Vec<OwnedFd>)> {
     let (mut bytes, mut descriptors) = (Vec::new(), Vec::new());
     loop {
         if let Some(answer) = Answer::parse(&bytes).unwrap() {
-            return (answer, descriptors);
+            return Some((answer, descriptors));
         }
         let mut buffer = [0; 4096];
         let mut control = nix::cmsg_space!([RawFd; 8]);
         let mut parts = [IoSliceMut::new(&mut buffer)];
         let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-        let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags).unwrap();
+        let message = match recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags) {
+            Err(nix::errno::Errno::ECONNRESET) => return None,
+            other => other.unwrap(),
+        };
+        let count = message.bytes;
+        if count == 0 {
+            return None;
+        }
         for part in message.cmsgs().unwrap() {
             if let ControlMessageOwned::ScmRights(raw) = part {
                 // SAFETY: the kernel has just made these descriptors for this process.
                 descriptors.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
             }
         }
-        let count = message.bytes;
-        assert!(count > 0, "the server hung up without an answer");
         bytes.extend_from_slice(&buffer[..count]);
     }
 }
@@ -167,7 +177,12 @@ pub(crate) fn read_hello(socket: &mut UnixStream) -> Hello {
 }
 
 pub(crate) fn send_with_descriptors(socket: &UnixStream, bytes: &[u8], descriptors: &[RawFd]) {
+    assert!(try_send_with_descriptors(socket, bytes, descriptors));
+}
+
+/// The same to a socket that may be hung up or full; says whether it took them.
+pub(crate) fn try_send_with_descriptors(socket: &UnixStream, bytes: &[u8], descriptors: &[RawFd]) -> bool {
     let parts = [IoSlice::new(bytes)];
     let control = [ControlMessage::ScmRights(descriptors)];
-    sendmsg::<()>(socket.as_raw_fd(), &parts, &control, MsgFlags::MSG_NOSIGNAL, None).unwrap();
+    sendmsg::<()>(socket.as_raw_fd(), &parts, &control, MsgFlags::MSG_NOSIGNAL, None).is_ok()
 }

@@ -232,3 +232,16 @@ fn bytes_and_descriptors_on_the_lifeline_are_taken_in_and_mean_nothing() {
     client.writer().record(0, 4, b"still there");
     assert_eq!(stream.receive().unwrap().payload().to_vec(), b"still there");
 }
+
+#[test]
+fn a_peer_that_sends_its_own_end_of_the_lifeline_along_is_seen_to_die_by_a_parked_reader() {
+    use std::os::fd::AsRawFd;
+    let _watchdog = Watchdog::start();
+    let directory = tempfile::tempdir().unwrap();
+    let (mut stream, client) = raw_client(&mut listener(&directory), 4096);
+    stream.set_wait_strategy(ringwire::WaitStrategy::ParkAtOnce);
+    // The message holds the sender's end open until somebody takes it in.
+    super::common::raw::send_with_descriptors(&client.lifeline, b"x", &[client.lifeline.as_raw_fd(); 3]);
+    drop(client);
+    assert_eq!(stream.receive().map(drop).unwrap_err().kind(), ErrorKind::PeerDied);
+}

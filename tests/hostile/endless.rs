@@ -86,6 +86,26 @@ fn empty_fragments_without_end_do_not_hold_back_a_receive_into() {
 }
 
 #[test]
+fn fragments_that_nobody_has_to_write_again_do_not_hold_back_a_receive_into() {
+    let _watchdog = Watchdog::start();
+    let (mut stream, peer) = connection();
+    let mut writer = peer.writer();
+    writer.record(MORE, 1, b"123456789");
+    stream.set_receive_timeout(Some(Duration::ZERO));
+    let mut buffer = Vec::new();
+    assert_eq!(stream.receive_into(&mut buffer).unwrap_err().kind(), ErrorKind::TimedOut);
+    // The reader zeroes nothing: a ring full of fragments goes round and round, and comes to no end but the limit's.
+    for _ in 0..4096 / 32 {
+        writer.record(CONTINUED | MORE, 1, b"123456789");
+    }
+    writer.commit(25);
+    for _ in 0..3 {
+        assert_eq!(stream.receive_into(&mut buffer).unwrap_err().kind(), ErrorKind::TimedOut);
+        assert!(buffer.len() < 9 * 1000, "{} bytes taken in", buffer.len());
+    }
+}
+
+#[test]
 fn abandoned_messages_without_end_do_not_hold_back_a_receive_into() {
     let _watchdog = Watchdog::start();
     for pause in PAUSES {
@@ -172,18 +192,33 @@ fn wakes_and_flickering_words_do_not_hold_back_a_wait() {
 fn a_peer_that_reads_a_little_now_and_then_does_not_hold_back_a_large_send() {
     let _watchdog = Watchdog::start();
     let (mut stream, peer) = connection();
+    let endless = slow_reader(&peer);
+    let error = stream.send(Header::new(Kind::Event, 1, 1), &[0; 1 << 20]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    drop(endless);
+}
+
+#[test]
+fn a_peer_that_reads_a_little_now_and_then_does_not_hold_back_a_large_piece() {
+    let _watchdog = Watchdog::start();
+    let (mut stream, peer) = connection();
+    let endless = slow_reader(&peer);
+    let mut writer = stream.write_message(Header::new(Kind::Event, 1, 1));
+    assert_eq!(writer.write_piece(&[0; 1 << 20]).unwrap_err().kind(), ErrorKind::TimedOut);
+    drop(writer);
+    drop(endless);
+}
+
+/// Reads one record of a kilobyte each 20 ms: never as much as a large message within its deadline.
+fn slow_reader(peer: &RawPeer) -> Endless {
     let back = peer.back.clone();
-    let endless = Endless::start(move || {
-        // One record of a kilobyte each 20 ms: never as much as the sender's whole message within its deadline.
+    Endless::start(move || {
         let head = back.head().load(Relaxed);
         if back.word(head).load(Relaxed) != 0 {
             back.head().store(head.wrapping_add(1024), Relaxed);
         }
         thread::sleep(Duration::from_millis(20));
-    });
-    let error = stream.send(Header::new(Kind::Event, 1, 1), &[0; 1 << 20]).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::TimedOut);
-    drop(endless);
+    })
 }
 
 #[test]
