@@ -13,6 +13,7 @@
 //!   [`Stream::batch`] for many at once, [`Stream::receive_into`] for messages of any form up to a limit,
 //!   [`Stream::write_message`] and [`Stream::read_message`] for messages without one, piece by piece.
 //! - [`Stream::split`] gives each direction to a thread of its own.
+//! - [`ByteStream`] carries bytes instead, with the habits of [`std::os::unix::net::UnixStream`].
 //! - [`WaitStrategy`] says what a thread does while it waits: spin, sleep, or first one and then the other.
 //! - Every failure is an [`Error`] with a [`kind`](Error::kind); a peer that dies is seen from every wait as
 //!   [`ErrorKind::PeerDied`], one that breaks the protocol as [`ErrorKind::CorruptPeer`].
@@ -88,8 +89,8 @@ pub mod transport;
 
 pub use error::{Error, ErrorKind};
 pub use transport::{
-    Backpressure, Batch, Connector, Credentials, Incoming, Listener, ListenerBuilder, Message, MessageReader,
-    MessageWriter, Payload, PeerPolicy, Receiver, Sender, Slot, Stream,
+    Backpressure, Batch, ByteStream, Connector, Credentials, Incoming, Listener, ListenerBuilder, Message,
+    MessageReader, MessageWriter, Payload, PeerPolicy, Receiver, Sender, Slot, Stream,
 };
 pub use wait::WaitStrategy;
 pub use wire::{Header, Kind};

@@ -4,6 +4,7 @@
 //! when a process dies, and a reader that has slept for 10 ms is woken through it.
 
 mod bind;
+mod bytes;
 mod connect;
 mod connection;
 mod credentials;
@@ -16,6 +17,7 @@ mod sender;
 mod stash;
 mod stream;
 
+pub use bytes::ByteStream;
 pub use connect::Connector;
 pub use credentials::{Credentials, PeerPolicy};
 pub use listener::{Incoming, Listener, ListenerBuilder};
