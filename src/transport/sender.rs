@@ -208,6 +208,10 @@ impl Sender {
         self.producer.kernel()
     }
 
+    pub(super) fn wait_strategy(&self) -> WaitStrategy {
+        self.spinner.strategy()
+    }
+
     /// Sends one record if nothing is in its way; says whether it did.
     #[inline(always)]
     pub(super) fn push(&mut self, header: &Header, payload: &[u8]) -> bool {

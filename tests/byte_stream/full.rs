@@ -43,7 +43,8 @@ fn any_sizes_of_writes_and_reads_meet() {
                 at += piece.len() as u64;
             }
         });
-        let (mut random, mut found, mut expected, mut at) = (Random(seed + 7), vec![0; 100_000], Vec::new(), 0);
+        let (mut random, mut found, mut expected, mut at) =
+            (Random(seed + 7), vec![0; 100_000], Vec::new(), 0);
         loop {
             let most = [10, 100, 5_000, 100_000][random.below(4) as usize];
             let count = other.read(&mut found[..1 + random.below(most) as usize]).unwrap();

@@ -39,8 +39,7 @@ fn with(role: &str, test: impl Fn(ByteStream, Second)) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s.sock");
         let mut listener = Listener::builder(&path).wait_strategy(strategy).bind().unwrap();
-        let child =
-            second(role, &[("SOCKET", path.to_str().unwrap()), ("STRATEGY", &index.to_string())]);
+        let child = second(role, &[("SOCKET", path.to_str().unwrap()), ("STRATEGY", &index.to_string())]);
         test(listener.accept().unwrap().into(), child);
     }
 }

@@ -23,8 +23,7 @@ pub(super) fn client() {
     let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
     let config = builder.with_safe_default_protocol_versions().unwrap();
     let config = config.with_root_certificates(roots).with_no_client_auth();
-    let session =
-        ClientConnection::new(Arc::new(config), ServerName::try_from(NAME).unwrap()).unwrap();
+    let session = ClientConnection::new(Arc::new(config), ServerName::try_from(NAME).unwrap()).unwrap();
     let socket = ByteStream::connect(PathBuf::from(setting("SOCKET"))).unwrap();
     let mut stream = StreamOwned::new(session, socket);
     let (mut piece, mut found, mut at) = (Vec::new(), vec![0; PIECE_BYTES], 0);

@@ -54,5 +54,7 @@ fn a_websocket_conversation() {
         }
     };
     assert!(matches!(end, tungstenite::Error::ConnectionClosed), "{end}");
+    // The client waits for the server to close first.
+    drop(socket);
     child.join();
 }

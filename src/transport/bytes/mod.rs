@@ -20,8 +20,12 @@ use super::credentials::Credentials;
 use super::sender::Meanwhile;
 use super::stream::Stream;
 use crate::error::{Error, ErrorKind};
+use crate::wait::WaitStrategy;
 use crate::wire::{Header, Kind};
 
+/// Size of each ring of a stream that is made here, in bytes: the order of what a Unix socket holds. Quiet streams touch
+/// no more than the first page or two of it.
+const RING_BYTES: u32 = 512 << 10;
 /// Every record of a byte stream begins like this.
 const BYTES: Header = Header::new(Kind::StreamItem, 0, 0);
 
@@ -81,7 +85,7 @@ struct Shared {
 }
 
 impl ByteStream {
-    /// Connects to the server at `path`, which makes byte streams of what it accepts.
+    /// Connects to the server at `path`, which makes byte streams of what it accepts. Asks for rings of 512 KiB.
     ///
     /// # Errors
     /// As [`Connector::connect`](super::Connector::connect), as an [`io::Error`] around the [`Error`].
@@ -107,15 +111,15 @@ impl ByteStream {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn connect(path: impl AsRef<Path>) -> io::Result<Self> {
-        Ok(Self::from(Stream::connect(path)?))
+        Ok(Self::from(Stream::builder(path).ring_bytes(RING_BYTES).connect()?))
     }
 
-    /// Two connected streams in this process.
+    /// Two connected streams in this process, with rings of 512 KiB.
     ///
     /// # Errors
     /// As [`Stream::pair`].
     pub fn pair() -> io::Result<(Self, Self)> {
-        let (one, other) = Stream::pair()?;
+        let (one, other) = Stream::pair_with(RING_BYTES, WaitStrategy::default())?;
         Ok((Self::from(one), Self::from(other)))
     }
 

@@ -5,11 +5,16 @@ use std::io::IoSlice;
 use super::BYTES;
 use super::patience::Patience;
 use crate::error::Error;
+use crate::ring::HEADER_BYTES;
 use crate::transport::options::Backpressure;
 use crate::transport::sender::{Meanwhile, Sender};
+use crate::wait::{Deadline, WaitStrategy};
 
-/// A large write goes out in pieces of this share of the ring, so that the reader begins while the writer goes on.
-const PIECES_PER_RING: usize = 4;
+/// A large write goes out in pieces, of which this many fill the ring: the reader begins while the writer goes on.
+/// Longer than an eighth of the ring, so that the reader publishes each.
+const PIECES_PER_RING: usize = 7;
+/// Who sleeps until there is room sleeps until there is room for this many: a wake-up for each would be too many.
+const PIECES_AHEAD: usize = 3;
 
 /// The sending half.
 #[derive(Debug)]
@@ -20,9 +25,11 @@ pub(super) struct Writing {
 
 impl Writing {
     pub(super) fn new(sender: Sender) -> Self {
-        // The longest record takes half the ring.
-        let piece_bytes = (sender.max_record_bytes() * 2 / PIECES_PER_RING).next_multiple_of(8);
-        Self { sender, piece_bytes }
+        let header_bytes = HEADER_BYTES as usize;
+        // The longest record takes half the ring, less a header; and 8 bytes of the ring are never used.
+        let usable = 2 * (sender.max_record_bytes() + 2 * header_bytes) - 8;
+        let record_bytes = usable / PIECES_PER_RING / 8 * 8;
+        Self { sender, piece_bytes: record_bytes - header_bytes }
     }
 
     /// Writes all of `bytes`, or as much as `patience` allows; says how much that was.
@@ -37,7 +44,7 @@ impl Writing {
         while !rest.is_empty() {
             let (piece, behind) = rest.split_at(rest.len().min(self.piece_bytes));
             if !self.sender.push(&BYTES, piece)
-                && let Err(error) = self.put_slowly(piece, patience, between)
+                && let Err(error) = self.put_slowly(piece, rest.len(), patience, between)
             {
                 return if rest.len() < bytes.len() { Ok(bytes.len() - rest.len()) } else { Err(error) };
             }
@@ -50,10 +57,15 @@ impl Writing {
     fn put_slowly(
         &mut self,
         piece: &[u8],
+        rest_bytes: usize,
         patience: &mut Patience<'_>,
         between: &mut impl Meanwhile,
     ) -> Result<(), Error> {
         let (backpressure, mut deadline) = how_to_wait(patience);
+        if backpressure == Backpressure::Wait && self.sender.wait_strategy() != WaitStrategy::SpinOnly {
+            let ahead = rest_bytes.min(PIECES_AHEAD * self.piece_bytes);
+            self.sender.make_ready(ahead, backpressure, &mut deadline, between)?;
+        }
         self.sender.send_record(BYTES, piece, backpressure, &mut deadline, between)
     }
 
@@ -87,7 +99,7 @@ impl Writing {
     }
 }
 
-fn how_to_wait(patience: &mut Patience<'_>) -> (Backpressure, Option<crate::wait::Deadline>) {
+fn how_to_wait(patience: &mut Patience<'_>) -> (Backpressure, Option<Deadline>) {
     match patience.deadline() {
         None => (Backpressure::Fail, None),
         deadline => (Backpressure::Wait, deadline),
