@@ -13,6 +13,7 @@
 //!   [`Stream::batch`] for many at once, [`Stream::receive_into`] for messages of any form up to a limit,
 //!   [`Stream::write_message`] and [`Stream::read_message`] for messages without one, piece by piece.
 //! - [`Stream::split`] gives each direction to a thread of its own.
+//! - [`ByteStream`] carries bytes instead, with the habits of [`std::os::unix::net::UnixStream`].
 //! - [`NamedSender`] and [`NamedReceiver`] are the two ends of a ring without a socket, for processes that trust each
 //!   other: see [`transport::named`].
 //! - [`Stream::arm`] puts a connection into an event loop: epoll, mio or tokio.
@@ -93,9 +94,9 @@ pub mod transport;
 
 pub use error::{Error, ErrorKind};
 pub use transport::{
-    Backpressure, Batch, Connector, Credentials, Incoming, Listener, ListenerBuilder, Message, MessageReader,
-    MessageWriter, NamedMessage, NamedReceiver, NamedSender, NamedSlot, Payload, PeerPolicy, Readiness,
-    Receiver, Sender, Slot, Stream,
+    Backpressure, Batch, ByteStream, Connector, Credentials, Incoming, Listener, ListenerBuilder, Message,
+    MessageReader, MessageWriter, NamedMessage, NamedReceiver, NamedSender, NamedSlot, Payload, PeerPolicy,
+    Readiness, Receiver, Sender, Slot, Stream,
 };
 pub use wait::WaitStrategy;
 pub use wire::{Header, Kind};

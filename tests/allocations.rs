@@ -5,11 +5,13 @@ mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::io::{IoSlice, Read, Write};
 use std::thread;
+use std::time::Duration;
 
 use common::Watchdog;
 use ringwire::sync::Counter;
-use ringwire::{Header, Kind, NamedReceiver, NamedSender, Stream, WaitStrategy};
+use ringwire::{ByteStream, Header, Kind, NamedReceiver, NamedSender, Stream, WaitStrategy};
 
 struct Counting;
 
@@ -151,6 +153,25 @@ fn allocations_of_named_rings(strategy: WaitStrategy, rounds: u64) -> u64 {
     allocations
 }
 
+/// Bytes there and back, in one record and in many, and calls that have nothing to do.
+fn allocations_of_bytes() -> u64 {
+    let (mut one, mut two) = ByteStream::pair().unwrap();
+    let (large, mut found) = (vec![7; 100_000], vec![0; 100_000]);
+    one.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    two.set_nonblocking(true).unwrap();
+    let before = ALLOCATIONS.get();
+    for length in [1, 64, 5_000, 100_000] {
+        assert!(one.read(&mut found).is_err() && two.read(&mut found).is_err());
+        one.write_all(&large[..length]).unwrap();
+        two.read_exact(&mut found[..length]).unwrap();
+        let parts = [IoSlice::new(&large[..length / 2]), IoSlice::new(&large[length / 2..length])];
+        assert_eq!(two.write_vectored(&parts).unwrap(), length);
+        one.read_exact(&mut found[..length]).unwrap();
+    }
+    while two.write(&large).is_ok() {}
+    ALLOCATIONS.get() - before
+}
+
 #[test]
 fn no_message_costs_an_allocation() {
     let _watchdog = Watchdog::start();
@@ -166,4 +187,5 @@ fn no_message_costs_an_allocation() {
         assert_eq!(allocations_of_named_rings(strategy, rounds / 2), 0, "{strategy:?}");
     }
     assert_eq!(allocations_when_full(), 0);
+    assert_eq!(allocations_of_bytes(), 0);
 }

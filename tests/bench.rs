@@ -93,6 +93,21 @@ fn no_message_is_lost_one_way() {
 }
 
 #[test]
+fn a_byte_streams_round_trip_stands_beside_a_sockets() {
+    for (size, mode) in [("64", "spin"), ("4096", "block"), ("300000", "adaptive")] {
+        let results = results(&[
+            "bytes", "--quick", "--json", "--runs", "1", "--blocks", "2", "--mode", mode, "--size", size,
+        ]);
+        let [result] = &results[..] else { panic!("{results:?}") };
+        assert_eq!((&result["bench"], &result["mode"]), (&Value::from("bytes"), &Value::from(mode)));
+        assert_eq!(result["size"].to_string(), size);
+        for field in ["iterations", "p50_ns", "socket_p50_ns", "ratio"] {
+            assert!(result[field].as_f64().unwrap() > 0.0, "{field}: {result}");
+        }
+    }
+}
+
+#[test]
 fn without_json_the_same_is_printed_for_people() {
     let (success, stdout, _) = bench(&["rtt", "--quick", "--pin", "--runs", "1", "--blocks", "1"]);
     assert!(success && stdout.contains("ratio_p50"), "{stdout}");
@@ -105,6 +120,7 @@ fn arguments_that_make_no_sense_are_explained() {
         (&["stream", "--size", "65536", "--ring", "65536"], "takes records of"),
         (&["stream", "--size", "4294967288"], "too large"),
         (&["rtt", "--runs", "0"], "at least 1"),
+        (&["bytes", "--size", "0"], "at least 1"),
         (&["rtt", "--mode", "fast"], "invalid value"),
     ] {
         let (success, _, stderr) = bench(arguments);

@@ -5,9 +5,9 @@ use std::hash::Hash;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use ringwire::{
-    Backpressure, Batch, Connector, Credentials, Error, ErrorKind, Header, Incoming, Kind, Listener,
-    ListenerBuilder, Message, MessageReader, MessageWriter, Payload, PeerPolicy, Receiver, Sender, Slot,
-    Stream, WaitStrategy,
+    Backpressure, Batch, ByteStream, Connector, Credentials, Error, ErrorKind, Header, Incoming, Kind,
+    Listener, ListenerBuilder, Message, MessageReader, MessageWriter, Payload, PeerPolicy, Receiver, Sender,
+    Slot, Stream, WaitStrategy,
 };
 
 const fn goes_to_another_thread<T: Send + Debug>() {}
@@ -34,6 +34,8 @@ const _: () = {
     goes_to_another_thread::<Incoming<'_>>();
 
     // Every method that does something takes `&mut self`, so sharing these allows questions alone: behind a mutex, say.
+    goes_to_another_thread::<ByteStream>();
+    is_shared_between_threads::<ByteStream>();
     is_shared_between_threads::<Stream>();
     is_shared_between_threads::<Sender>();
     is_shared_between_threads::<Receiver>();

@@ -40,6 +40,9 @@ pub(super) struct Connection {
     peer: Credentials,
     /// Protocol violations seen; more than none means that this side has ended the connection.
     violations: Counter,
+    /// More than none: this side has ended the direction, whoever of its threads still waits there.
+    to_server_cut: Counter,
+    to_client_cut: Counter,
     _live: Option<LiveGuard>,
 }
 
@@ -50,7 +53,15 @@ impl Connection {
         peer: Credentials,
         live: Option<LiveGuard>,
     ) -> Self {
-        Self { lifeline, segment, peer, violations: Counter::new(0), _live: live }
+        Self {
+            lifeline,
+            segment,
+            peer,
+            violations: Counter::new(0),
+            to_server_cut: Counter::new(0),
+            to_client_cut: Counter::new(0),
+            _live: live,
+        }
     }
 
     pub(super) fn segment(&self) -> &Arc<Segment> {
@@ -75,6 +86,13 @@ impl Connection {
     pub(super) fn hang_up(&self) {
         // Fails only when it has been hung up before.
         let _ = shutdown(self.lifeline.as_raw_fd(), Shutdown::Both);
+    }
+
+    fn cut(&self, direction: Direction) -> &Counter {
+        match direction {
+            Direction::ToServer => &self.to_server_cut,
+            Direction::ToClient => &self.to_client_cut,
+        }
     }
 
     /// The public error for what a ring said.
@@ -171,6 +189,24 @@ impl RingKernel {
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
     }
+
+    /// Ends the waits of this direction at their next look, whichever thread is in them.
+    pub(super) fn cut_off(&self) {
+        self.connection.cut(self.direction).raise_to(1);
+    }
+
+    /// As [`RingKernel::cut_off`], for a direction that this side reads: wakes the sleeper on the lifeline too.
+    ///
+    /// Nobody sleeps there again, so the peer's bells are not missed; the peer sees nothing of it.
+    pub(super) fn cut_off_listening(&self) {
+        self.cut_off();
+        // Fails only where the peer is gone.
+        let _ = shutdown(self.connection.lifeline.as_raw_fd(), Shutdown::Read);
+    }
+
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.connection.cut(self.direction).get() > 0
+    }
 }
 
 impl Kernel<NativeWord> for RingKernel {
@@ -197,7 +233,7 @@ impl Kernel<NativeWord> for RingKernel {
     }
 
     fn peer_is_gone(&self) -> bool {
-        self.connection.is_hung_up()
+        self.is_cut_off() || self.connection.is_hung_up()
     }
 
     fn discard(&self, from: u32, to: u32) {

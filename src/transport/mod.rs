@@ -5,6 +5,7 @@
 
 mod arm;
 mod bind;
+mod bytes;
 mod connect;
 mod connection;
 mod credentials;
@@ -21,6 +22,7 @@ mod stream;
 #[doc = include_str!("crash_matrix.md")]
 pub mod crash_matrix {}
 
+pub use bytes::ByteStream;
 pub use connect::Connector;
 pub use credentials::{Credentials, PeerPolicy};
 pub use listener::{Incoming, Listener, ListenerBuilder};

@@ -12,7 +12,7 @@ use super::stash::Stash;
 use crate::error::{Error, ErrorKind};
 use crate::ring::{Consumer, Record, RingError, Tuning, Violation};
 use crate::shm::Direction;
-use crate::sync::Native;
+use crate::sync::{Kernel, Native};
 use crate::wait::{Deadline, Spinner, WaitError, WaitStrategy};
 use crate::wire::{Flags, Header};
 
@@ -262,6 +262,49 @@ impl Receiver {
 
     /// Tells the peer that nothing more will be read.
     pub fn close(self) {}
+
+    pub(super) fn kernel(&self) -> &RingKernel {
+        self.consumer.kernel()
+    }
+
+    /// The next record, whatever it is, if it is there already.
+    #[inline(always)]
+    pub(super) fn poll_record(&mut self) -> Result<Option<Found>, Error> {
+        match self.poll_plainly() {
+            None => self.poll(),
+            found => Ok(found),
+        }
+    }
+
+    /// Waits for the next record, or for less: poll again afterwards.
+    pub(super) fn wait_until(
+        &mut self,
+        deadline: Deadline,
+        before_idling: impl FnOnce(),
+    ) -> Result<(), Error> {
+        self.wait(&mut Some(deadline), before_idling)
+    }
+
+    /// For who does not wait: whether there is nothing, and never will be.
+    pub(super) fn check_peer(&mut self) -> Result<(), Error> {
+        if self.consumer.kernel().peer_is_gone() && self.consumer.poll().is_none() {
+            return Err(self.fail(WaitError::PeerDied.into()));
+        }
+        Ok(())
+    }
+
+    /// Publishes what has been consumed if that is all there is: a caller may not come back for long.
+    #[inline(always)]
+    pub(super) fn publish_if_drained(&mut self) {
+        if self.consumer.poll().is_none() {
+            self.consumer.publish_consumed();
+        }
+    }
+
+    /// Tells the peer that nothing more will be read: as dropping it does. What is there can still be received.
+    pub(super) fn end(&mut self) {
+        self.consumer.close();
+    }
 
     fn in_fragments() -> Error {
         Error::new(

@@ -208,6 +208,31 @@ impl Sender {
         (self.producer.max_payload_bytes() as usize + 2 * HEADER_BYTES as usize) / 2 - HEADER_BYTES as usize
     }
 
+    pub(super) fn kernel(&self) -> &RingKernel {
+        self.producer.kernel()
+    }
+
+    pub(super) fn wait_strategy(&self) -> WaitStrategy {
+        self.spinner.strategy()
+    }
+
+    /// Sends one record if nothing is in its way; says whether it did.
+    #[inline(always)]
+    pub(super) fn push(&mut self, header: &Header, payload: &[u8]) -> bool {
+        self.abandoned.is_none() && self.producer.push(header, payload).is_ok()
+    }
+
+    /// Whether the peer still reads: [`ErrorKind::PeerClosed`] if not.
+    #[inline]
+    pub(super) fn check_reader(&mut self) -> Result<(), Error> {
+        self.producer.is_drained().map(drop).map_err(|error| self.error(error))
+    }
+
+    /// Ends this direction: as dropping it does.
+    pub(super) fn end(&mut self) {
+        self.producer.close();
+    }
+
     #[cold]
     fn send_slowly(
         &mut self,

@@ -4,6 +4,7 @@
 //! drifts for both.
 
 mod arena;
+mod bytes;
 mod limits;
 mod machine;
 mod oneway;
@@ -23,6 +24,8 @@ pub enum Command {
     Rtt(rtt::Arguments),
     /// Messages one way
     Stream(oneway::Arguments),
+    /// Round trips of bytes, beside the same over a Unix socket
+    Bytes(bytes::Arguments),
 }
 
 /// The second process of a measurement.
@@ -34,6 +37,8 @@ pub enum PeerCommand {
     Rtt(rtt::PeerArguments),
     /// Receives
     Stream(oneway::PeerArguments),
+    /// Echoes over both
+    Bytes(bytes::PeerArguments),
 }
 
 /// Runs the first process.
@@ -42,6 +47,7 @@ pub fn run(command: &Command) -> Result<(), Box<dyn Error>> {
         Command::Limits(arguments) => limits::run(arguments),
         Command::Rtt(arguments) => rtt::run(arguments),
         Command::Stream(arguments) => oneway::run(arguments),
+        Command::Bytes(arguments) => bytes::run(arguments),
     }
 }
 
@@ -51,5 +57,6 @@ pub fn run_peer(command: &PeerCommand) -> Result<(), Box<dyn Error>> {
         PeerCommand::Limits(arguments) => limits::run_peer(arguments),
         PeerCommand::Rtt(arguments) => rtt::run_peer(arguments),
         PeerCommand::Stream(arguments) => oneway::run_peer(arguments),
+        PeerCommand::Bytes(arguments) => bytes::run_peer(arguments),
     }
 }
