@@ -56,7 +56,10 @@ pub(crate) fn out_of_descriptors() {
     let directory = path.parent().unwrap().to_owned();
     let files = || fs::read_dir(&directory).unwrap().count();
     let (needed, listener) = with_ever_more_descriptors(|| Listener::bind(&path), || files() == 0);
-    assert_eq!(needed, 3, "a listener takes its lock, its socket and its watch over both; the spare one can wait");
+    assert_eq!(
+        needed, 3,
+        "a listener takes its lock, its socket and its watch over both; the spare one can wait"
+    );
     let server = thread::spawn(|| {
         let mut listener = listener;
         send_back(listener.accept().unwrap());
