@@ -211,3 +211,17 @@ mod armed {
         }
     }
 }
+
+#[cfg(all(test, feature = "failpoints"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_armed_point_may_be_passed_until_its_turn_comes() {
+        let (point, _) = Failpoint::ALL[0];
+        arm(point, u64::MAX / 2);
+        for _ in 0..3 {
+            failpoint(point);
+        }
+    }
+}
