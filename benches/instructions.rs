@@ -103,8 +103,7 @@ fn reserve_write_commit(mut ring: Box<Ring>) -> Box<Ring> {
     ring
 }
 
-// 16 messages cross one boundary, where the writer stores into 16 lines ahead.
-#[library_benchmark(config = at_most(2_500))]
+#[library_benchmark(config = at_most(2_400))]
 #[bench::bytes_64(ring(64))]
 fn batch_of_16(mut ring: Box<Ring>) -> Box<Ring> {
     for _ in 0..16 {

@@ -217,4 +217,6 @@ impl Area for LoomArea {
 }
 
 // The checked steps serve the hot path too.
-impl RecordArea for LoomArea {}
+impl RecordArea for LoomArea {
+    const LINE_BYTES: u32 = GRANULE_BYTES as u32;
+}

@@ -17,8 +17,6 @@ pub struct Shape {
     pub lazy_bytes: u32,
     /// The writer looks for a drained ring at multiples of this; 0: never.
     pub restart_bytes: u32,
-    /// Where it does, it asks for the lines up to the next such multiple: the bytes of a line; 0: for none.
-    pub line_bytes: u32,
     /// When the reader's sleep on a word ends by itself.
     pub reader_slices: Slices,
     /// When the writer's does.
@@ -34,7 +32,6 @@ impl Shape {
             start: 8,
             lazy_bytes: ring_bytes / 2,
             restart_bytes: 0,
-            line_bytes: 0,
             reader_slices: Slices::Endless,
             writer_slices: Slices::Endless,
         }
@@ -75,7 +72,6 @@ impl Shape {
             max_record_bytes: self.ring_bytes - 8,
             lazy_bytes: self.lazy_bytes,
             restart_bytes: self.restart_bytes,
-            line_bytes: self.line_bytes,
         }
     }
 }

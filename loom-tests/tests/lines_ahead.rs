@@ -7,7 +7,7 @@ const WRAP: u64 = 1 << 32;
 
 /// Each message is short enough for its writer to ask for the lines behind it.
 const fn asking(ring_bytes: u32, start: u64) -> Shape {
-    Shape { start, lazy_bytes: 8, restart_bytes: 64, line_bytes: 8, ..Shape::new(ring_bytes) }
+    Shape { start, lazy_bytes: 8, restart_bytes: 64, ..Shape::new(ring_bytes) }
 }
 
 fn empty_ring<const WEAK: u64>() {

@@ -15,8 +15,6 @@ use crate::wait::{
 };
 use crate::wire::{Header, HeaderError};
 
-/// What travels between two cores at a time.
-const LINE_BYTES: u32 = 64;
 /// Payloads from this size on are asked for as a whole before they are read.
 const EXPECT_FROM_BYTES: u32 = 256;
 /// Beyond this the processor's own prefetching has caught up.
@@ -168,9 +166,10 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
     #[inline(always)]
     pub fn expect_payload(&self, record: &Record) {
         if record.payload_bytes >= EXPECT_FROM_BYTES {
+            let line_bytes = P::Area::LINE_BYTES;
             let end = HEADER_BYTES + record.payload_bytes.min(EXPECT_MOST_BYTES);
-            for line in 2..end.div_ceil(LINE_BYTES) {
-                self.area.expect_read(record.offset.wrapping_add(line * LINE_BYTES));
+            for line in 2..end.div_ceil(line_bytes) {
+                self.area.expect_read(record.offset.wrapping_add(line * line_bytes));
             }
         }
     }
@@ -299,7 +298,7 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
                 self.publish_consumed();
             }
             let word = self.area.word(self.position as u32);
-            let (area, behind) = (&self.area, (self.position as u32).wrapping_add(LINE_BYTES));
+            let (area, behind) = (&self.area, (self.position as u32).wrapping_add(P::Area::LINE_BYTES));
             match spinner.spin(deadline, || {
                 // The record's second line travels beside its first, and not after it.
                 area.expect_read(behind);

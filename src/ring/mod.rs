@@ -59,11 +59,9 @@ pub struct Tuning {
     pub max_record_bytes: u32,
     /// The consumer publishes `head` at the latest after this many bytes.
     pub lazy_bytes: u32,
-    /// The producer looks for a drained ring each time it crosses a multiple of this.
+    /// The producer looks for a drained ring, and asks for the lines up to the next one, each time it crosses a multiple of
+    /// this.
     pub restart_bytes: u32,
-    /// Where it does, the producer also asks for the lines up to the next such multiple, by a store into each: one store
-    /// for each multiple of this. 0: it asks for none.
-    pub line_bytes: u32,
 }
 
 impl Tuning {
@@ -75,7 +73,6 @@ impl Tuning {
             max_record_bytes: (ring_bytes / 2).saturating_sub(HEADER_BYTES),
             lazy_bytes: ring_bytes / 8,
             restart_bytes: 1024,
-            line_bytes: 64,
         }
     }
 
@@ -91,7 +88,6 @@ impl Tuning {
         assert!(self.start.is_multiple_of(8) && self.start <= 1 << 62, "start at {}", self.start);
         let longest = self.max_record_bytes;
         assert!((HEADER_BYTES..=ring_bytes).contains(&longest), "records of up to {longest} bytes");
-        assert!(self.line_bytes.is_multiple_of(8), "lines of {} bytes", self.line_bytes);
     }
 
     /// The longest payload of one record.

@@ -255,16 +255,11 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
     ///
     /// The word at a message's end is not among them: it is zeroed, and stands for what has not been written.
     fn own_lines_ahead(&self, from: u64) {
-        let step = u64::from(self.tuning.line_bytes);
-        if step == 0 {
-            return;
-        }
+        let step = u64::from(P::Area::LINE_BYTES);
         let beyond = if P::breaks(weak::LINES_BEYOND_ROOM) { self.boundary } else { self.free_until };
-        let mut line = (from / step + 1) * step;
-        while line < beyond {
-            // Relaxed: nobody reads what is free.
-            self.area.word(line as u32).store(0, Relaxed);
-            line += step;
+        let line = (from / step + 1) * step;
+        if line < beyond {
+            self.area.own_lines(self.offset(line), (beyond - line).div_ceil(step) as u32);
         }
     }
 
@@ -300,10 +295,13 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
 
     /// Looks at the reader's position. Without room: publishes and announces everything that is pending, padding too,
     /// so that whoever waits now keeps nothing back.
+    #[inline(always)]
     fn make_room(&mut self, bytes: u32) -> Result<(), RingError> {
-        if self.has_room(bytes) {
-            return Ok(());
-        }
+        if self.has_room(bytes) { Ok(()) } else { self.look_for_room(bytes) }
+    }
+
+    #[inline(never)]
+    fn look_for_room(&mut self, bytes: u32) -> Result<(), RingError> {
         self.load_head()?;
         failpoint(Failpoint::HeadLoaded);
         if self.has_room(bytes) {

@@ -214,13 +214,47 @@ mod armed {
 
 #[cfg(all(test, feature = "failpoints"))]
 mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+
     use super::*;
 
+    const CHILD: &str = "RINGWIRE_TEST_FAILPOINT_CHILD";
+
+    /// In a process of its own: a failpoint is armed once for a process.
     #[test]
-    fn an_armed_point_may_be_passed_until_its_turn_comes() {
-        let (point, _) = Failpoint::ALL[0];
-        arm(point, u64::MAX / 2);
-        for _ in 0..3 {
+    fn an_armed_point_is_passed_until_its_turn_comes_and_then_ends_the_process() {
+        let (point, other) = (Failpoint::ALL[0].0, Failpoint::ALL[1].0);
+        if std::env::var_os(CHILD).is_some() {
+            failpoint(point);
+            arm(point, 3);
+            for passage in 1..=4 {
+                failpoint(other);
+                failpoint(point);
+                eprintln!("passage {passage} survived");
+            }
+            return;
+        }
+        let child = Command::new(std::env::current_exe().expect("its own path"))
+            .args(["--exact", "--nocapture"])
+            .arg("sync::failpoint::tests::an_armed_point_is_passed_until_its_turn_comes_and_then_ends_the_process")
+            .env(CHILD, "1")
+            .output()
+            .expect("starts itself again");
+        let said = String::from_utf8_lossy(&child.stderr);
+        assert_eq!(child.status.signal(), Some(9), "killed by its failpoint: {said}");
+        assert!(
+            said.contains("passage 2 survived") && !said.contains("passage 3 survived"),
+            "at its turn: {said}"
+        );
+    }
+
+    #[test]
+    fn what_is_not_armed_may_be_passed() {
+        // So late that it is never its turn: this process runs other tests too.
+        let (last, _) = Failpoint::ALL[Failpoint::ALL.len() - 1];
+        arm(last, u64::MAX / 2);
+        for &(point, _) in Failpoint::ALL {
             failpoint(point);
         }
     }

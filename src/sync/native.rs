@@ -215,7 +215,7 @@ impl RecordArea for NativeArea {
     #[inline(always)]
     unsafe fn put_record(&self, offset: u32, tag: u32, correlation: u64, payload: &[u8]) {
         debug_assert!(offset.is_multiple_of(8) && offset as usize + 16 + payload.len() <= self.size as usize);
-        // the caller's contract keeps the record inside the area.
+        // The caller's contract keeps the record inside the area.
         let record = self.base.as_ptr().wrapping_add(offset as usize);
         // SAFETY: as above; 4-aligned, since the record is 8-aligned.
         unsafe { copy::store_u32(record.wrapping_add(4), tag) };
@@ -231,9 +231,28 @@ impl RecordArea for NativeArea {
     }
 
     #[inline(always)]
+    fn own_lines(&self, offset: u32, lines: u32) {
+        assert!(offset.is_multiple_of(8), "words are 8-aligned");
+        let line_bytes = Self::LINE_BYTES as usize;
+        let mut line = self.address(offset, lines as usize * line_bytes);
+        // Four a turn: this stands in the way of every message that crosses a boundary.
+        for _ in 0..lines / 4 {
+            for next in 0..4 {
+                // SAFETY: below the count that address() checked; aligned by the assertion and new()'s check.
+                unsafe { copy::store_u32(line.wrapping_add(next * line_bytes), 0) };
+            }
+            line = line.wrapping_add(4 * line_bytes);
+        }
+        for next in 0..(lines % 4) as usize {
+            // SAFETY: as above.
+            unsafe { copy::store_u32(line.wrapping_add(next * line_bytes), 0) };
+        }
+    }
+
+    #[inline(always)]
     unsafe fn record_header(&self, offset: u32) -> (u32, u64) {
         debug_assert!(offset.is_multiple_of(8) && offset as usize + 16 <= self.size as usize);
-        // the caller's contract keeps the header inside the area.
+        // The caller's contract keeps the header inside the area.
         let record = self.base.as_ptr().wrapping_add(offset as usize);
         // SAFETY: as above; 4-aligned, since the record is 8-aligned.
         let tag = unsafe { copy::load_u32(record.wrapping_add(4)) };
@@ -245,7 +264,7 @@ impl RecordArea for NativeArea {
     #[inline(always)]
     unsafe fn copy_record_out(&self, offset: u32, target: &mut [u8]) {
         debug_assert!(offset.is_multiple_of(8) && offset as usize + target.len() <= self.size as usize);
-        // the caller's contract keeps the range inside the area.
+        // The caller's contract keeps the range inside the area.
         let source = self.base.as_ptr().wrapping_add(offset as usize);
         // SAFETY: as above; 8-aligned.
         unsafe { copy::load_aligned(source, target) };

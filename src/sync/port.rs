@@ -58,6 +58,9 @@ pub trait Area {
 /// The steps of the hot path, for ranges that the ring has checked against its own private positions: by default the
 /// checked ones.
 pub trait RecordArea: Area {
+    /// What travels between two cores at a time.
+    const LINE_BYTES: u32 = 64;
+
     /// Header and payload of the record at `offset` in one step.
     ///
     /// # Safety
@@ -72,6 +75,18 @@ pub trait RecordArea: Area {
     #[inline(always)]
     fn expect_read(&self, offset: u32) {
         let _ = offset;
+    }
+
+    /// Stores 0 into the first word of each of `lines` lines from `offset` on, which must be free: whoever stores into a
+    /// line owns it.
+    ///
+    /// # Panics
+    /// If the lines leave the area.
+    #[inline(always)]
+    fn own_lines(&self, offset: u32, lines: u32) {
+        for line in 0..lines {
+            self.word(offset + line * Self::LINE_BYTES).store(0, Ordering::Relaxed);
+        }
     }
 
     /// As [`Area::header`].
