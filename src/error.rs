@@ -1,7 +1,10 @@
 //! The public error: opaque, with a [`kind`](Error::kind) to decide by and a message to read.
 
 use std::error::Error as StdError;
+use std::time::Duration;
 use std::{fmt, io};
+
+use crate::wire::Status;
 
 /// What went wrong, as far as a program decides by it. More kinds may come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,6 +44,12 @@ pub enum ErrorKind {
     CorruptPeer,
     /// A limit of this process or of the machine is reached: memory, descriptors.
     ResourceExhausted,
+    /// The server answered with a status: see [`Error::status`].
+    Status,
+    /// The caller gave the call up.
+    Cancelled,
+    /// The listener has been told to stop.
+    Stopped,
     /// An argument is out of range.
     InvalidInput,
     /// Another error of the operating system.
@@ -65,11 +74,22 @@ pub struct Error {
 struct Detail {
     message: String,
     source: Option<Box<dyn StdError + Send + Sync>>,
+    answer: Option<(Status, Option<Duration>)>,
 }
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, detail: Some(Box::new(Detail { message: message.into(), source: None })) }
+        Self { kind, detail: Some(Box::new(Detail { message: message.into(), source: None, answer: None })) }
+    }
+
+    /// What a server answered instead of a response.
+    pub(crate) fn answered(
+        status: Status,
+        message: impl Into<String>,
+        retry_after: Option<Duration>,
+    ) -> Self {
+        let detail = Detail { message: message.into(), source: None, answer: Some((status, retry_after)) };
+        Self { kind: ErrorKind::Status, detail: Some(Box::new(detail)) }
     }
 
     pub(crate) fn with_source(
@@ -77,7 +97,8 @@ impl Error {
         message: impl Into<String>,
         source: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> Self {
-        Self { kind, detail: Some(Box::new(Detail { message: message.into(), source: Some(source.into()) })) }
+        let detail = Detail { message: message.into(), source: Some(source.into()), answer: None };
+        Self { kind, detail: Some(Box::new(detail)) }
     }
 
     /// An error of the operating system, with its own kind where there is one.
@@ -108,12 +129,25 @@ impl Error {
         self.kind
     }
 
+    /// The status that the server answered with, where that is what went wrong ([`ErrorKind::Status`]).
+    #[must_use]
+    pub fn status(&self) -> Option<Status> {
+        self.detail.as_ref()?.answer.map(|(status, _)| status)
+    }
+
+    /// When to try again, where the server has said so.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.detail.as_ref()?.answer?.1
+    }
+
     /// Whether the same call may succeed later, with nothing changed on this side.
     ///
     /// [`ErrorKind::PeerClosed`] and [`ErrorKind::PeerDied`] are not: they need a new connection first.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(
+        let busy = matches!(self.status(), Some(Status::Unavailable | Status::ResourceExhausted));
+        busy || matches!(
             self.kind,
             ErrorKind::NotFound
                 | ErrorKind::ConnectionRefused
@@ -151,6 +185,9 @@ impl ErrorKind {
             Self::PeerDied => "the peer died",
             Self::CorruptPeer => "the peer broke the protocol",
             Self::ResourceExhausted => "resource exhausted",
+            Self::Status => "the server answered with an error",
+            Self::Cancelled => "the call was cancelled",
+            Self::Stopped => "the listener was stopped",
             Self::InvalidInput => "invalid argument",
             Self::Io => "input/output error",
         }
@@ -165,13 +202,14 @@ impl ErrorKind {
             Self::PermissionDenied => io::ErrorKind::PermissionDenied,
             Self::ConnectionRefused | Self::TooManyConnections => io::ErrorKind::ConnectionRefused,
             Self::VersionMismatch | Self::Handshake | Self::CorruptPeer => io::ErrorKind::InvalidData,
-            Self::Abandoned => io::ErrorKind::ConnectionAborted,
+            Self::Abandoned | Self::Stopped => io::ErrorKind::ConnectionAborted,
+            Self::Cancelled => io::ErrorKind::Interrupted,
             Self::Full => io::ErrorKind::WouldBlock,
             Self::TimedOut => io::ErrorKind::TimedOut,
             Self::PeerClosed => io::ErrorKind::UnexpectedEof,
             Self::PeerDied => io::ErrorKind::ConnectionReset,
             Self::ResourceExhausted => io::ErrorKind::OutOfMemory,
-            Self::Io => io::ErrorKind::Other,
+            Self::Status | Self::Io => io::ErrorKind::Other,
         }
     }
 }
@@ -266,6 +304,9 @@ mod tests {
             PeerDied,
             CorruptPeer,
             ResourceExhausted,
+            Status,
+            Cancelled,
+            Stopped,
             InvalidInput,
             Io,
         ];
@@ -284,6 +325,19 @@ mod tests {
         ]));
         assert_eq!(io::Error::from(Error::from(Full)).kind(), io::ErrorKind::WouldBlock);
         assert_eq!(io::Error::from(Error::from(PeerDied)).kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[test]
+    fn an_answer_says_its_status_and_when_to_try_again() {
+        let after = Duration::from_millis(20);
+        let busy = Error::answered(Status::ResourceExhausted, "too many requests", Some(after));
+        assert_eq!((busy.kind(), busy.status()), (ErrorKind::Status, Some(Status::ResourceExhausted)));
+        assert_eq!(busy.retry_after(), Some(after));
+        assert!(busy.is_retryable());
+        let wrong = Error::answered(Status::InvalidArgument, "no such file", None);
+        assert!(!wrong.is_retryable() && wrong.retry_after().is_none());
+        assert_eq!(wrong.to_string(), "no such file");
+        assert_eq!(Error::from(ErrorKind::Full).status(), None);
     }
 
     #[test]

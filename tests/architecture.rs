@@ -11,11 +11,12 @@ use lexer::{Token, lex, text};
 
 /// Each room with the rooms that it may use. Whatever else it names of the crate is refused.
 const TABLE: &[(&str, &[&str])] = &[
-    ("error", &[]),
+    ("wire", &[]),
+    // The status that a server answered with.
+    ("error", &["wire"]),
     ("sync", &[]),
     ("sys", &[]),
     ("wait", &["sync"]),
-    ("wire", &[]),
     ("ring", &["sync", "wait", "wire"]),
     ("shm", &["ring", "wire", "sync", "sys"]),
     ("buffer", &[]),

@@ -3,6 +3,7 @@
 use core::fmt;
 use std::rc::Rc;
 
+use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::sync::{Condvar, Mutex};
 use ringwire::sync::{Heard, Kernel};
 use ringwire::wait::Deadline;
@@ -108,6 +109,8 @@ pub struct LoomKernel {
     own: Rc<Doorbell>,
     peer: Rc<Doorbell>,
     slices: Slices,
+    /// What other threads of this process raise.
+    signal: Rc<AtomicU32>,
 }
 
 impl fmt::Debug for LoomKernel {
@@ -124,6 +127,7 @@ pub fn lifeline(here: Slices, there: Slices) -> (LoomKernel, LoomKernel) {
         own: Rc::clone(own),
         peer: Rc::clone(peer),
         slices,
+        signal: Rc::new(AtomicU32::new(0)),
     };
     (end(&a, &b, here), end(&b, &a, there))
 }
@@ -142,6 +146,12 @@ impl LoomKernel {
     /// An event loop sleeps until this end of the lifeline is readable.
     pub fn poll(&self, trigger: Trigger) {
         self.own.poll(trigger);
+    }
+
+    /// As [`ringwire::sync::Signal::take`]. (A swap that finds nothing might, for loom, take back a later raise.)
+    #[must_use]
+    pub fn take_interruption(&self) -> bool {
+        self.is_interrupted() && self.signal.swap(0, Ordering::AcqRel) != 0
     }
 
     fn slice_lasts(&self) -> bool {
@@ -168,6 +178,16 @@ impl Kernel<LoomWord> for LoomKernel {
     }
     fn peer_is_gone(&self) -> bool {
         self.own.is_hung_up()
+    }
+    fn is_interrupted(&self) -> bool {
+        self.signal.load(Ordering::Relaxed) != 0
+    }
+    fn interrupt(&self) {
+        // As ringwire::sync::Signal::raise.
+        self.signal.swap(1, Ordering::Release);
+    }
+    fn end_listening(&self) {
+        self.own.ring();
     }
     fn discard(&self, _from: u32, _to: u32) {}
 }

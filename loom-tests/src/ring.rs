@@ -289,6 +289,13 @@ impl<const WEAK: u64> Receiver<WEAK> {
         Ok(())
     }
 
+    /// Waits until another thread of this process wants this one; the peer sends nothing.
+    pub fn wait_interrupted(&mut self) {
+        while !self.consumer.kernel().take_interruption() {
+            assert_eq!(self.wait(), Ok(()));
+        }
+    }
+
     fn compare(&self, record: &Record) {
         let length = record.payload_bytes() as usize;
         assert_eq!(record.header, header_of(self.received, length), "not the next message");

@@ -114,6 +114,11 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
         &self.kernel
     }
 
+    /// The same, to be prepared for what this half will be asked.
+    pub fn kernel_mut(&mut self) -> &mut K {
+        &mut self.kernel
+    }
+
     /// Looks whether there is something at the read position: what it is, [`Consumer::check`] says.
     #[inline(always)]
     #[must_use]
@@ -280,7 +285,7 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
         self.head = self.position;
     }
 
-    /// Waits until [`Consumer::peek`] has something to say. `before_idling` runs once, before the wait goes over to the
+    /// Waits until [`Consumer::peek`] has something to say, or an [`Interrupter`](super::Interrupter) has. `before_idling` runs once, before the wait goes over to the
     /// lifeline (after about 10 ms).
     ///
     /// # Errors
@@ -298,11 +303,12 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
                 self.publish_consumed();
             }
             let word = self.area.word(self.position as u32);
-            let (area, behind) = (&self.area, (self.position as u32).wrapping_add(P::Area::LINE_BYTES));
+            let (area, kernel) = (&self.area, &self.kernel);
+            let behind = (self.position as u32).wrapping_add(P::Area::LINE_BYTES);
             match spinner.spin(deadline, || {
                 // The record's second line travels beside its first, and not after it.
                 area.expect_read(behind);
-                word.load(Relaxed) != 0
+                word.load(Relaxed) != 0 || kernel.is_interrupted()
             }) {
                 Spin::Ready => {
                     spinner.fall_back();
@@ -322,7 +328,7 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
     fn park(&mut self, deadline: Deadline, before_idling: impl FnOnce()) -> Result<(), WaitError> {
         for _ in 0..FUTEX_SLICES {
             self.park_on_commit_word((Deadline::now_ns() + LOOK_EVERY_NS).min(deadline.as_ns()));
-            if self.is_readable() {
+            if self.is_up() {
                 return Ok(());
             }
             if self.look_around(deadline)? {
@@ -330,11 +336,12 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
             }
         }
         before_idling();
+        self.kernel.prepare_listening();
         loop {
             let heard = self.park_on_lifeline(deadline);
             // Behind a hang-up too: the peer may have committed between our last look and its death.
             let look = heard != Heard::HungUp || !P::breaks(weak::NO_LOOK_AFTER_HANG_UP);
-            if look && self.is_readable() {
+            if look && self.is_up() {
                 return Ok(());
             }
             match heard {
@@ -350,16 +357,21 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
         self.area.word(self.position as u32).load(Relaxed) != 0
     }
 
-    /// Whether there is something to read; otherwise whether to go on waiting for it.
+    /// Whether the wait is over: there is something to read, or another thread of this process wants this one.
+    fn is_up(&self) -> bool {
+        self.is_readable() || self.kernel.is_interrupted()
+    }
+
+    /// Whether the wait is over; otherwise whether to go on with it.
     fn look_around(&self, deadline: Deadline) -> Result<bool, WaitError> {
         if self.kernel.peer_is_gone() {
             let look = !P::breaks(weak::NO_LOOK_AFTER_DEATH);
-            return if look && self.is_readable() { Ok(true) } else { Err(WaitError::PeerDied) };
+            return if look && self.is_up() { Ok(true) } else { Err(WaitError::PeerDied) };
         }
         if deadline.has_passed() {
-            return if self.is_readable() { Ok(true) } else { Err(WaitError::TimedOut) };
+            return if self.is_up() { Ok(true) } else { Err(WaitError::TimedOut) };
         }
-        Ok(self.is_readable())
+        Ok(self.is_up())
     }
 
     fn park_on_commit_word(&mut self, until_ns: u64) {

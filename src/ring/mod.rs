@@ -21,6 +21,7 @@
 
 mod arm;
 mod consumer;
+mod interrupt;
 mod payload;
 mod producer;
 mod room;
@@ -28,6 +29,7 @@ mod slot;
 
 pub use arm::Readiness;
 pub use consumer::{Commit, Consumer, Record};
+pub use interrupt::Interrupter;
 pub use payload::Payload;
 pub use producer::Producer;
 pub use slot::Slot;

@@ -14,8 +14,10 @@ pub mod failpoint;
 mod native;
 mod permits;
 mod port;
+mod signal;
 
 pub use counter::Counter;
 pub use native::{Native, NativeArea, NativeWord};
 pub use permits::{Permit, Permits};
 pub use port::{Area, Heard, Kernel, Ordering, Platform, RecordArea, Word, weak};
+pub use signal::Signal;

@@ -136,6 +136,17 @@ pub trait Kernel<W> {
     fn ring_bell(&self);
     /// Looks whether the peer is gone, taking nothing from the lifeline.
     fn peer_is_gone(&self) -> bool;
+    /// Whether another thread of this process wants the reading half: see [`Kernel::interrupt`]. Polled while it spins.
+    #[inline(always)]
+    fn is_interrupted(&self) -> bool {
+        false
+    }
+    /// Marks the reading half as wanted, behind everything that it is wanted for.
+    fn interrupt(&self) {}
+    /// Before [`Kernel::listen`] and the mark in front of it: what [`Kernel::end_listening`] needs is there from now on.
+    fn prepare_listening(&self) {}
+    /// Wakes the thread of this process that is in [`Kernel::listen`], or is about to be.
+    fn end_listening(&self) {}
     /// Gives the memory of the area's bytes `from..to` back; they read as zero afterwards. An economy: may do nothing.
     fn discard(&self, from: u32, to: u32);
 }
@@ -246,5 +257,9 @@ pub mod weak {
         NO_LOOK_AFTER_HEARD_HANG_UP = 30;
         /// The reader's look each KiB that publishes nothing does not look at the waiting writer either.
         SAY_NO_LOOK = 31;
+        /// No fence between an interruption and the look at the parked reader.
+        FENCE_INTERRUPT_LOOK = 32;
+        /// The reader goes to sleep on the lifeline without a last look at whether it is wanted.
+        NO_LAST_LOOK_AT_INTERRUPTION = 33;
     }
 }

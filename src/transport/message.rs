@@ -60,7 +60,7 @@ pub struct MessageReader<'a> {
 
 impl<'a> MessageReader<'a> {
     pub(super) fn new(receiver: &'a mut Receiver, found: Found) -> Self {
-        let header = found.header.with_flags(Flags::NONE);
+        let header = found.header.whole();
         Self { receiver, header, current: Some((found, 0)), more: true }
     }
 
@@ -162,7 +162,7 @@ pub struct MessageWriter<'a> {
 
 impl<'a> MessageWriter<'a> {
     pub(super) fn new(sender: &'a mut Sender, receiver: Option<&'a mut Receiver>, header: Header) -> Self {
-        Self { sender, receiver, header: header.with_flags(Flags::NONE), started: false, finished: false }
+        Self { sender, receiver, header: header.whole(), started: false, finished: false }
     }
 
     /// Appends `bytes` to the message, waiting for room (whatever the backpressure, at most for the send timeout
@@ -192,8 +192,8 @@ impl<'a> MessageWriter<'a> {
     }
 
     fn send(&mut self, piece: &[u8], flags: Flags, deadline: &mut Option<Deadline>) -> Result<(), Error> {
-        let flags = if self.started { flags.with(Flags::CONTINUED) } else { flags };
-        let header = self.header.with_flags(flags);
+        let place = if self.started { Flags::CONTINUED } else { self.header.flags() };
+        let header = self.header.with_flags(flags.with(place));
         self.sender.send_record(header, piece, Backpressure::Wait, deadline, &mut self.receiver)?;
         self.started = true;
         Ok(())

@@ -197,7 +197,7 @@ impl Receiver {
             }
             payload.append_to(buffer);
             self.release(found);
-            let whole = found.header.with_flags(Flags::NONE);
+            let whole = found.header.whole();
             if !flags.contains(Flags::MORE) {
                 self.partial = None;
                 self.set_plain();
@@ -326,7 +326,7 @@ impl Receiver {
     /// Lets go of `found`, and of the fragments that follow it when they come.
     pub(super) fn skip_rest_after(&mut self, found: Found) {
         if found.header.flags().contains(Flags::MORE) {
-            self.skipping = Some(found.header.with_flags(Flags::NONE));
+            self.skipping = Some(found.header.whole());
             self.set_plain();
         }
         self.release(found);
@@ -442,7 +442,7 @@ impl Receiver {
         if !found.header.flags().contains(Flags::CONTINUED) {
             return Err(self.out_of_order(found, "the next fragment"));
         }
-        if found.header.with_flags(Flags::NONE) != of {
+        if found.header.with_flags(of.flags()) != of {
             return Err(self.out_of_order(found, "a fragment of the same message"));
         }
         Ok(())

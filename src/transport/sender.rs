@@ -91,7 +91,7 @@ impl Sender {
         payload: &[u8],
         other: &mut impl Meanwhile,
     ) -> Result<(), Error> {
-        let header = header.with_flags(Flags::NONE);
+        let header = header.whole();
         if self.abandoned.is_none() && self.producer.push(&header, payload).is_ok() {
             return Ok(());
         }
@@ -114,7 +114,7 @@ impl Sender {
         payload: &[u8],
         other: &mut impl Meanwhile,
     ) -> Result<(), Error> {
-        let header = header.with_flags(Flags::NONE);
+        let header = header.whole();
         if self.abandoned.is_none() && self.producer.push(&header, payload).is_ok() {
             return Ok(());
         }
@@ -141,7 +141,7 @@ impl Sender {
         if self.abandoned.is_some() || self.producer.claim(payload_bytes).is_err() {
             self.make_ready(payload_bytes, self.backpressure, &mut None, other)?;
         }
-        let reserved = self.producer.reserve(header.with_flags(Flags::NONE), payload_bytes);
+        let reserved = self.producer.reserve(header.whole(), payload_bytes);
         // make_ready() has just made the room.
         reserved.map_err(|_| ErrorKind::Full.into())
     }
@@ -283,13 +283,13 @@ impl Sender {
         }
         let mut deadline = None;
         let mut rest = payload;
-        let mut place = Flags::NONE;
+        let mut place = header.flags();
         while !rest.is_empty() {
             let (piece, behind) = rest.split_at(rest.len().min(self.fragment_bytes()));
             let flags = if behind.is_empty() { place } else { place.with(Flags::MORE) };
             let sent = self.send_record(header.with_flags(flags), piece, backpressure, &mut deadline, other);
             if let Err(error) = sent {
-                if place == Flags::CONTINUED {
+                if place.contains(Flags::CONTINUED) {
                     self.abandon(header);
                 }
                 return Err(error);
@@ -391,7 +391,7 @@ impl Batch<'_> {
     #[inline]
     pub fn send(&mut self, header: Header, payload: &[u8]) -> Result<(), Error> {
         let sender = &mut *self.sender;
-        let header = header.with_flags(Flags::NONE);
+        let header = header.whole();
         if sender.abandoned.is_none() && sender.producer.append(&header, payload).is_ok() {
             return Ok(());
         }

@@ -102,7 +102,10 @@ impl<W: Word, K: Kernel<W>> Park<'_, W, K> {
         P::fence_at(fence_site);
         between();
         failpoint(Failpoint::WordFenced);
-        self.kernel.sleep(self.word, expected, until_ns);
+        // An interruption between this look and the sleep is found at the slice's end.
+        if !self.kernel.is_interrupted() {
+            self.kernel.sleep(self.word, expected, until_ns);
+        }
         failpoint(Failpoint::WordSlept);
         self.parked.store(0, Relaxed);
         failpoint(Failpoint::WordBack);
@@ -128,7 +131,8 @@ impl<W: Word, K: Kernel<W>> Park<'_, W, K> {
         P::fence_at(weak::FENCE_READER_PARK);
         between();
         failpoint(Failpoint::LifelineFenced);
-        P::breaks(weak::NO_LAST_LOOK) || self.word.load(Relaxed) == 0
+        let wanted = self.kernel.is_interrupted() && !P::breaks(weak::NO_LAST_LOOK_AT_INTERRUPTION);
+        !wanted && (P::breaks(weak::NO_LAST_LOOK) || self.word.load(Relaxed) == 0)
     }
 }
 

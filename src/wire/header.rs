@@ -91,7 +91,10 @@ impl Flags {
     pub const CONTINUED: Self = Self(2);
     /// The message whose fragments came so far is abandoned; carries nothing. Only with `CONTINUED`.
     pub const ABANDONED: Self = Self(4);
-    const KNOWN: u8 = 7;
+    /// The message's payload begins with an extension of 8 bytes: see [`Header::extended`]. On its first record alone.
+    pub const EXTENDED: Self = Self(8);
+    const KNOWN: u8 = 15;
+    const PLACE: u8 = 7;
 
     /// Both sets of flags.
     #[must_use]
@@ -106,11 +109,18 @@ impl Flags {
         self.0 & other.0 == other.0
     }
 
+    /// What is left for a message of its own: everything that says nothing of the record's place among others.
+    #[inline(always)]
+    #[must_use]
+    pub(crate) const fn without_place(self) -> Self {
+        Self(self.0 & !Self::PLACE)
+    }
+
     /// Whether the record is a message of its own.
     #[inline]
     #[must_use]
     pub const fn is_whole(self) -> bool {
-        self.0 == 0
+        self.0 & Self::PLACE == 0
     }
 }
 
@@ -167,6 +177,28 @@ impl Header {
         Self { flags, ..self }
     }
 
+    /// The same for a message whose payload begins with its deadline: 8 bytes, nanoseconds of `CLOCK_MONOTONIC` in the
+    /// machine's byte order. The transport carries the mark along and leaves the bytes alone.
+    #[inline]
+    #[must_use]
+    pub const fn extended(self) -> Self {
+        self.with_flags(self.flags.with(Flags::EXTENDED))
+    }
+
+    /// Whether the payload begins with a deadline: see [`Header::extended`].
+    #[inline]
+    #[must_use]
+    pub const fn is_extended(&self) -> bool {
+        self.flags.contains(Flags::EXTENDED)
+    }
+
+    /// The header of the whole message: without what a fragment's says of its place.
+    #[inline(always)]
+    #[must_use]
+    pub(crate) const fn whole(self) -> Self {
+        self.with_flags(self.flags.without_place())
+    }
+
     /// Kind, flags and type as the four bytes at offset 4 of the record.
     #[inline(always)]
     #[must_use]
@@ -196,10 +228,13 @@ impl Header {
     }
 }
 
-#[cold]
 fn check_flags(flags: u8) -> Result<(), HeaderError> {
     let abandoned = Flags(flags).contains(Flags::ABANDONED);
-    if flags & !Flags::KNOWN != 0 || abandoned && flags != Flags::ABANDONED.with(Flags::CONTINUED).0 {
+    let extended_late = Flags(flags).contains(Flags::EXTENDED.with(Flags::CONTINUED));
+    if flags & !Flags::KNOWN != 0
+        || extended_late
+        || abandoned && flags != Flags::ABANDONED.with(Flags::CONTINUED).0
+    {
         return Err(HeaderError::Flags(flags));
     }
     Ok(())
@@ -218,8 +253,14 @@ mod tests {
                 continue;
             };
             let header = Header::new(kind, 0xBEEF, u64::MAX - 5);
-            for flags in [Flags::NONE, Flags::MORE, Flags::CONTINUED, Flags::CONTINUED.with(Flags::ABANDONED)]
-            {
+            for flags in [
+                Flags::NONE,
+                Flags::MORE,
+                Flags::CONTINUED,
+                Flags::CONTINUED.with(Flags::ABANDONED),
+                Flags::EXTENDED,
+                Flags::EXTENDED.with(Flags::MORE),
+            ] {
                 let header = header.with_flags(flags);
                 assert_eq!(Header::parse(header.tag(), header.correlation), Ok(header));
             }
@@ -228,7 +269,7 @@ mod tests {
 
     #[test]
     fn unknown_and_contradictory_flags_are_refused() {
-        for flags in [8, 0x80, 4, 5, 7, 255] {
+        for flags in [16, 0x80, 4, 5, 7, 10, 12, 14, 255] {
             let tag = u32::from_ne_bytes([Kind::Event as u8, flags, 0, 0]);
             assert_eq!(Header::parse(tag, 0), Err(HeaderError::Flags(flags)));
         }

@@ -3,6 +3,7 @@
 //! Plain data without behaviour towards the outside. All integers are in the machine's byte order: both sides run on
 //! one machine.
 
+pub mod call;
 mod handshake;
 mod header;
 mod status;
