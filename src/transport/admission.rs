@@ -32,19 +32,15 @@ pub(super) fn admit_all(_: &Credentials, _: Option<u32>) -> Result<Admission, (S
 }
 
 impl Listener {
-    /// Waits for a client that `admit` lets in: asked behind the handshake's checks and before the welcome, with who the
-    /// client is and the core of the latency class if it asks for that. A refusal's status and words are the client's error.
+    /// Waits for a client that `admit` lets in: asked behind the handshake's checks and before the welcome.
     ///
     /// What serving the client needs (a thread, say) is best reserved there: the answer is then a refusal, and not a broken
     /// connection.
     ///
     /// # Errors
     /// As [`Listener::accept`].
-    pub fn accept_admitting(
-        &mut self,
-        admit: &mut dyn FnMut(&Credentials, Option<u32>) -> Result<Admission, (Status, String)>,
-    ) -> Result<Stream, Error> {
-        self.accept_until(Deadline::NEVER, &mut |peer: &Credentials, core: Option<u32>| admit(peer, core))
+    pub fn accept_admitting(&mut self, admit: &mut Admit<'_>) -> Result<Stream, Error> {
+        self.accept_until(Deadline::NEVER, admit)
     }
 
     /// For another thread, to end this listener's accepting.

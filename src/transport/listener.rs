@@ -265,7 +265,7 @@ impl Listener {
     pub(super) fn accept_until(
         &mut self,
         deadline: Deadline,
-        admit: &mut dyn Admit,
+        admit: &mut Admit<'_>,
     ) -> Result<Stream, Error> {
         loop {
             self.stop.check()?;
@@ -354,7 +354,7 @@ impl Listener {
     }
 
     /// Takes in what clients have said; the first whose handshake is finished becomes a stream.
-    pub(super) fn advance_handshakes(&mut self, admit: &mut dyn Admit) -> Option<Stream> {
+    pub(super) fn advance_handshakes(&mut self, admit: &mut Admit<'_>) -> Option<Stream> {
         let mut index = 0;
         while index < self.pending.len() {
             let pending = &mut self.pending[index];
@@ -383,7 +383,7 @@ impl Listener {
         &self,
         pending: Pending,
         hello: &crate::wire::Hello,
-        admit: &mut dyn Admit,
+        admit: &mut Admit<'_>,
     ) -> Result<Stream, (UnixStream, Refusal)> {
         let limit = self.max_connections as u64;
         if !self.live.add_below(limit) {

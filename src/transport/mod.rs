@@ -25,7 +25,7 @@ mod stream;
 #[doc = include_str!("crash_matrix.md")]
 pub mod crash_matrix {}
 
-pub use admission::{Admission, Stopper};
+pub use admission::{Admission, Admit, Stopper};
 pub use bytes::ByteStream;
 pub use connect::Connector;
 pub use credentials::{Credentials, PeerPolicy};
