@@ -20,12 +20,9 @@ pub struct Admission {
     pub latency_class: bool,
 }
 
-/// Judges a client by who it is and the core of the latency class, if it asks for that.
-pub(super) trait Admit:
-    FnMut(&Credentials, Option<u32>) -> Result<Admission, (Status, String)>
-{
-}
-impl<F: FnMut(&Credentials, Option<u32>) -> Result<Admission, (Status, String)>> Admit for F {}
+/// Judges a client by who it is, and the core of the latency class if it asks for that. A refusal's status and words are
+/// the client's error.
+pub type Admit<'a> = dyn FnMut(&Credentials, Option<u32>) -> Result<Admission, (Status, String)> + 'a;
 
 pub(super) fn admit_all(_: &Credentials, _: Option<u32>) -> Result<Admission, (Status, String)> {
     Ok(Admission::default())
