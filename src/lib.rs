@@ -91,6 +91,8 @@ pub mod ring;
 pub mod shm;
 #[forbid(unsafe_code)]
 pub mod transport;
+#[forbid(unsafe_code)]
+pub mod server;
 
 pub use error::{Error, ErrorKind};
 pub use transport::{

@@ -10,6 +10,8 @@ mod connect;
 mod connection;
 mod credentials;
 mod handshake;
+mod latency;
+mod limits;
 mod listener;
 mod message;
 pub mod named;
@@ -25,6 +27,8 @@ pub mod crash_matrix {}
 pub use bytes::ByteStream;
 pub use connect::Connector;
 pub use credentials::{Credentials, PeerPolicy};
+pub use latency::{DEFAULT_LATENCY_PRIORITY, LatencyGuard, enter_latency_class};
+pub use limits::raise_fd_limit;
 pub use listener::{Incoming, Listener, ListenerBuilder};
 pub use message::{Message, MessageReader, MessageWriter};
 pub use named::{NamedMessage, NamedReceiver, NamedSender, NamedSlot};
@@ -34,6 +38,7 @@ pub use sender::{Batch, Sender, Slot};
 pub use stream::Stream;
 
 pub use crate::ring::Readiness;
+pub use crate::sys::limit_malloc_arenas;
 
 /// Received bytes: see [`ring::Payload`](crate::ring::Payload).
 pub type Payload<'a> = crate::ring::Payload<'a, crate::sync::NativeArea>;
