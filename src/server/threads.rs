@@ -22,7 +22,15 @@ pub(crate) struct ThreadsConfig {
     pub(crate) max_idle: usize,
     /// How long a thread waits for work before it ends.
     pub(crate) idle_timeout: Duration,
+    /// Called by an ending thread when many have ended and none waits any more, or very many have: the moment to give
+    /// back to the system what the allocator holds for them.
+    pub(crate) when_shrunk: Option<fn()>,
 }
+
+/// So many threads that have ended since the last time are worth a call of `when_shrunk`, if none is left idle.
+const MANY_ENDED: usize = 32;
+/// So many are, in any case.
+const VERY_MANY_ENDED: usize = 256;
 
 impl Default for ThreadsConfig {
     fn default() -> Self {
@@ -31,6 +39,7 @@ impl Default for ThreadsConfig {
             name_prefix: "ringwire".to_owned(),
             max_idle: 64,
             idle_timeout: Duration::from_secs(10),
+            when_shrunk: None,
         }
     }
 }
@@ -69,6 +78,8 @@ struct State {
     busy: usize,
     closing: bool,
     started: u64,
+    /// Since the last call of `when_shrunk`.
+    ended: usize,
     /// The thread that ended last. It joins the one before it, so whoever joins this one has joined them all; and an
     /// ended thread's stack is given back without anybody who would have to look after it.
     last_ended: Option<JoinHandle<()>>,
@@ -260,13 +271,22 @@ impl Shared {
     #[inline(never)]
     fn leave(&self, seat: &Seat) {
         let handle = lock(&seat.place).handle.take();
-        let before = {
+        let (before, shrunk) = {
             let mut state = self.lock();
             state.alive -= 1;
-            mem::replace(&mut state.last_ended, handle)
+            state.ended += 1;
+            let enough = if state.idle.is_empty() { MANY_ENDED } else { VERY_MANY_ENDED };
+            let shrunk = state.ended >= enough;
+            if shrunk {
+                state.ended = 0;
+            }
+            (mem::replace(&mut state.last_ended, handle), shrunk)
         };
         self.ended.notify_all();
         join(before);
+        if let (true, Some(when_shrunk)) = (shrunk, self.config.when_shrunk) {
+            when_shrunk();
+        }
     }
 
     /// Makes a busy thread an idle one; says whether it may stay.

@@ -7,5 +7,5 @@ mod scheduling;
 
 pub use descriptors::{Received, receive_with_descriptor};
 pub use futex::{futex_wait, futex_wake};
-pub use malloc::limit_malloc_arenas;
+pub use malloc::{limit_malloc_arenas, release_freed_memory};
 pub use scheduling::Scheduling;

@@ -38,7 +38,7 @@ pub use sender::{Batch, Sender, Slot};
 pub use stream::Stream;
 
 pub use crate::ring::Readiness;
-pub use crate::sys::limit_malloc_arenas;
+pub use crate::sys::{limit_malloc_arenas, release_freed_memory};
 
 /// Received bytes: see [`ring::Payload`](crate::ring::Payload).
 pub type Payload<'a> = crate::ring::Payload<'a, crate::sync::NativeArea>;

@@ -56,9 +56,9 @@ fn become_nobody() {
 
 #[test]
 fn child_entry() {
-    memory::limit_arenas();
     common::child_entry(&[
         ("threads", memory::keep_threads),
+        ("threads with two arenas", memory::keep_threads_with_two_arenas),
         ("burst", memory::burst),
         ("short of threads", endings::short_of_threads),
         ("unprivileged", latency::unprivileged),
