@@ -87,9 +87,13 @@ fn a_thread_that_is_reserved_while_it_is_about_to_end_stays() {
     thread::scope(|scope| {
         // Hold up who is between its last look and its end.
         for _ in 0..2 {
-            scope.spawn(|| while over.get() == 0 && threads.counts().alive < 8 {});
+            scope.spawn(|| {
+                while over.get() == 0 {
+                    threads.counts();
+                }
+            });
         }
-        for round in 0..1_000 {
+        for round in 0..300 {
             let (tell, told) = channel();
             threads.reserve().unwrap().run(Box::new(move || tell.send(()).unwrap()));
             let done = told.recv_timeout(Duration::from_secs(20));
