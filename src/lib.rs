@@ -93,6 +93,8 @@ pub mod shm;
 pub mod buffer;
 #[forbid(unsafe_code)]
 pub mod transport;
+#[forbid(unsafe_code)]
+pub mod server;
 
 pub use error::{Error, ErrorKind};
 pub use transport::{
