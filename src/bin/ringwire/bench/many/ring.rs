@@ -1,8 +1,9 @@
 //! Echoes over [`Stream`]s, with a thread for each connection.
 //!
 //! A client publishes the requests of a turn together: sent one by one, the first wakes the server, which takes the core
-//! from the client that was about to send the next (1,000 connections, window 16: 10 to 50 % fewer answers a second).
-//! Answers are published one by one: the server has no more than one at a time.
+//! from the client that was about to send the next. Answers are published one by one, from a buffer for one: taken in
+//! and then published together, they need a buffer for a window on each connection. (1,000 connections, 1 KiB, window 16,
+//! two cores: 1.03 million answers/s; 0.70 with requests one by one, 0.72 with answers together.)
 
 use std::error::Error;
 use std::ops::Range;
