@@ -90,6 +90,8 @@ pub mod wire;
 pub mod ring;
 pub mod shm;
 #[forbid(unsafe_code)]
+pub mod buffer;
+#[forbid(unsafe_code)]
 pub mod transport;
 
 pub use error::{Error, ErrorKind};
