@@ -93,8 +93,11 @@ pub mod shm;
 pub mod buffer;
 #[forbid(unsafe_code)]
 pub mod transport;
+#[forbid(unsafe_code)]
+pub mod server;
 
 pub use error::{Error, ErrorKind};
+pub use server::{DeferredReply, Failure, Replied, Reply, Request, Server, ServerHandle};
 pub use transport::{
     Backpressure, Batch, ByteStream, Connector, Credentials, Incoming, Listener, ListenerBuilder, Message,
     MessageReader, MessageWriter, NamedMessage, NamedReceiver, NamedSender, NamedSlot, Payload, PeerPolicy,

@@ -148,7 +148,7 @@ impl<'a> Request<'a> {
     #[inline]
     #[must_use]
     pub fn payload(&self) -> Payload<'_> {
-        self.payload.without_first(0)
+        self.payload.again()
     }
 
     /// The circumstances.

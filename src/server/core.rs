@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::Failure;
 use super::errors::{Action, ErrorClass, ErrorEvent, Errors};
 use super::middleware::Middleware;
 use super::peer::{EventSettings, Peer, QueuedEvent, Wanted, WhenFull};
 use super::placement::Placement;
 use super::registry::Registry;
 use super::stats::{ConnectionSummary, ServerStats, Totals};
-use super::Failure;
 use crate::buffer::Pool;
 use crate::error::{Error, ErrorKind};
 use crate::transport::{Counter, Deadline, Stopper};
@@ -147,9 +147,9 @@ impl Core {
 
     /// Waits until the server has ended, and says whether all was done by the deadline of its stop.
     pub(super) fn wait_until_ended(&self, deadline: Deadline) -> bool {
-        let patience = deadline.left().map_or(Deadline::NEVER, |left| {
-            Deadline::after(left.saturating_add(CUT_OFF_GRACE * 2))
-        });
+        let patience = deadline
+            .left()
+            .map_or(Deadline::NEVER, |left| Deadline::after(left.saturating_add(CUT_OFF_GRACE * 2)));
         let mut state = self.lock();
         loop {
             match state.phase {
@@ -164,9 +164,7 @@ impl Core {
     fn wait<'a>(&self, state: MutexGuard<'a, State>, deadline: Deadline) -> MutexGuard<'a, State> {
         match deadline.left() {
             None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-            Some(left) => {
-                self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
-            }
+            Some(left) => self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
         }
     }
 

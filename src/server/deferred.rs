@@ -96,7 +96,7 @@ impl DeferredReply {
     pub fn item(&mut self, payload: impl Into<Vec<u8>>) -> Result<(), Error> {
         let Some(header) = self.header else { return Ok(()) };
         let (cancellation, deadline) = (&self.cancellation, self.deadline);
-        let mut give_up = || {
+        let give_up = || {
             if cancellation.as_ref().is_some_and(SharedCancellation::is_cancelled) {
                 return Err(ErrorKind::Cancelled.into());
             }
@@ -170,8 +170,7 @@ impl fmt::Debug for DeferredReply {
 /// A failure as it travels.
 pub(super) fn encode(failure: &Failure) -> Vec<u8> {
     let mut buffer = [0; MAX_STATUS_BYTES];
-    let bytes =
-        StatusPayload::encode(failure.status(), failure.retry_hint(), failure.message(), &mut buffer);
+    let bytes = StatusPayload::encode(failure.status(), failure.retry_hint(), failure.message(), &mut buffer);
     buffer[..bytes].to_vec()
 }
 

@@ -120,10 +120,9 @@ fn status_of(error: &Error) -> Status {
         ErrorKind::Full | ErrorKind::ResourceExhausted | ErrorKind::TooManyConnections => {
             Status::ResourceExhausted
         }
-        ErrorKind::ConnectionRefused
-        | ErrorKind::PeerClosed
-        | ErrorKind::PeerDied
-        | ErrorKind::Stopped => Status::Unavailable,
+        ErrorKind::ConnectionRefused | ErrorKind::PeerClosed | ErrorKind::PeerDied | ErrorKind::Stopped => {
+            Status::Unavailable
+        }
         _ => Status::Internal,
     }
 }
@@ -195,8 +194,7 @@ mod tests {
 
     #[test]
     fn errors_keep_their_status_also_through_io() {
-        let busy =
-            Error::answered(Status::FailedPrecondition, "not open", Some(Duration::from_millis(5)));
+        let busy = Error::answered(Status::FailedPrecondition, "not open", Some(Duration::from_millis(5)));
         let failure = Failure::from(busy);
         assert_eq!((failure.status(), failure.message()), (Status::FailedPrecondition, "not open"));
         assert_eq!(failure.retry_hint(), Some(Duration::from_millis(5)));

@@ -14,7 +14,7 @@ use super::registry::Handler;
 use super::reply::{Replied, Reply};
 use super::stats::{ConnectionSummary, ServerStats};
 use crate::buffer::PoolStats;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::transport::Deadline;
 
 /// A server, for other threads than the one that serves. Cheap to clone.
@@ -163,6 +163,3 @@ impl fmt::Debug for ConnectionHandle {
         f.debug_struct("ConnectionHandle").field("info", &self.peer.info).finish_non_exhaustive()
     }
 }
-
-// Only the documentation names it.
-const _: ErrorKind = ErrorKind::PeerClosed;

@@ -117,7 +117,7 @@ impl<'a> StreamingRequest<'a> {
     #[must_use]
     pub fn payload(&self) -> Option<Payload<'_>> {
         match &self.source {
-            Source::Whole(payload) => Some(payload.without_first(0)),
+            Source::Whole(payload) => Some(payload.again()),
             Source::Pieces(_) => None,
         }
     }

@@ -82,7 +82,10 @@ mod tests {
         let metadata = Metadata::default();
         assert!(metadata.set(1u32).is_none() && metadata.set("a").is_none());
         assert_eq!(metadata.set(2u32).as_deref(), Some(&1));
-        assert_eq!((metadata.get::<u32>().as_deref(), metadata.get::<&str>().as_deref()), (Some(&2), Some(&"a")));
+        assert_eq!(
+            (metadata.get::<u32>().as_deref(), metadata.get::<&str>().as_deref()),
+            (Some(&2), Some(&"a"))
+        );
         assert_eq!(metadata.remove::<u32>().as_deref(), Some(&2));
         assert!(metadata.get::<u32>().is_none());
         metadata.clear();

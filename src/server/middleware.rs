@@ -63,10 +63,9 @@ pub enum Flow {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Outcome {
-    /// What it was answered with; [`Status::Ok`] for a response.
+    /// What the handler came to: [`Status::Ok`] for an answer, also for one that is left to a
+    /// [`DeferredReply`](super::DeferredReply).
     pub status: Status,
-    /// Whether the answer was left to a [`DeferredReply`](super::DeferredReply).
-    pub is_deferred: bool,
     /// From before the first middleware until the handler returned.
     pub elapsed: Duration,
 }
@@ -80,13 +79,12 @@ impl Middleware for Logging {
         let level = if outcome.status == Status::Ok { log::Level::Debug } else { log::Level::Info };
         log::log!(
             level,
-            "connection {}, {}: type {}, request {}: {:?}{} in {:?}",
+            "connection {}, {}: type {}, request {}: {:?} in {:?}",
             context.connection().id(),
             context.connection().peer(),
             context.message_type(),
             context.correlation(),
             outcome.status,
-            if outcome.is_deferred { " (deferred)" } else { "" },
             outcome.elapsed
         );
     }
@@ -108,7 +106,7 @@ impl Middleware for Logging {
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Timing {
     /// Those seen first have a place of their own, found without a lock.
     places: [OnceLock<(u16, Cell)>; PLACES],
@@ -138,6 +136,12 @@ pub struct TypeTiming {
     pub total_ns: u64,
     /// The longest of them, in nanoseconds.
     pub longest_ns: u64,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self { places: [const { OnceLock::new() }; PLACES], rest: Mutex::default() }
+    }
 }
 
 impl Timing {

@@ -184,10 +184,8 @@ impl Peer {
 
     #[cold]
     fn full(&self, what: &str, limit: usize) -> Error {
-        let message = format!(
-            "connection {} has {limit} {what} waiting: its client does not keep up",
-            self.info.id
-        );
+        let message =
+            format!("connection {} has {limit} {what} waiting: its client does not keep up", self.info.id);
         Error::new(ErrorKind::ResourceExhausted, message)
     }
 

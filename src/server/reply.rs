@@ -36,6 +36,17 @@ pub(super) struct Turn {
     pub(super) is_stream: bool,
 }
 
+impl Turn {
+    #[inline(always)]
+    pub(super) fn new(context: &Context<'_>) -> Self {
+        Self {
+            header: Header::new(Kind::Response, context.message_type, context.correlation),
+            progress: Progress::None,
+            is_stream: false,
+        }
+    }
+}
+
 /// Proof that a request was answered, or will be: only a [`Reply`] makes one.
 #[derive(Debug)]
 #[must_use = "the handler's result says that it has answered"]
@@ -88,7 +99,11 @@ impl Reply<'_> {
     /// # Errors
     /// [`Status::MessageTooLarge`] beyond half the ring less 16 bytes; else as [`Reply::send`].
     #[inline]
-    pub fn send_with(self, payload_bytes: usize, write: impl FnOnce(&mut Slot<'_>)) -> Result<Replied, Failure> {
+    pub fn send_with(
+        self,
+        payload_bytes: usize,
+        write: impl FnOnce(&mut Slot<'_>),
+    ) -> Result<Replied, Failure> {
         if self.context.is_one_way {
             return Ok(self.answered());
         }

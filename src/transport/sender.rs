@@ -246,7 +246,7 @@ impl Sender {
     /// Ends this direction: the peer receives what was sent, then sees the end.
     pub fn close(self) {}
 
-    pub(super) fn trim_idle(&mut self) {
+    pub(crate) fn trim_idle(&mut self) {
         self.producer.trim_idle();
     }
 

@@ -1,0 +1,24 @@
+//! Servers with handlers: what every request comes to, whatever handlers, clients and the machine do.
+//!
+//! Longer forms: `RINGWIRE_SERVER_LONG=1 cargo test --release --test server` (panics 100,000 requests, questions 10,000,
+//! twenty rounds of 1,000 connections).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests end by panicking")]
+
+#[path = "../common/mod.rs"]
+#[allow(dead_code, reason = "each test binary uses a part of it")]
+mod common;
+
+mod caller;
+mod calls;
+
+use common::child_entry as play;
+
+/// Whether the longer forms were asked for.
+fn is_long() -> bool {
+    std::env::var_os("RINGWIRE_SERVER_LONG").is_some()
+}
+
+#[test]
+fn child_entry() {
+    play(&[]);
+}
