@@ -22,7 +22,7 @@ use super::threads::{Threads, ThreadsConfig};
 use crate::buffer::{Pool, PoolConfig};
 use crate::error::{Error, ErrorKind};
 use crate::transport::{
-    Counter, Credentials, DEFAULT_MAX_MESSAGE_BYTES, Listener, ListenerBuilder, PeerPolicy, WaitStrategy,
+    Counter, Credentials, DEFAULT_MAX_MESSAGE_BYTES, Listener, ListenerBuilder, PeerPolicy, WaitStrategy, release_freed_memory,
 };
 
 /// Less than this does not hold a handler.
@@ -66,7 +66,7 @@ impl ServerBuilder {
                 placement: Placement::Free,
                 latency_cores: Vec::new(),
             },
-            threads: ThreadsConfig::default(),
+            threads: ThreadsConfig { when_shrunk: Some(when_shrunk), ..ThreadsConfig::default() },
             pool: PoolConfig::default(),
             handlers: Vec::new(),
             middleware: Vec::new(),
@@ -271,6 +271,11 @@ impl ServerBuilder {
         }
         Ok(())
     }
+}
+
+/// Many threads have ended: what the allocator holds for them goes back to the system.
+fn when_shrunk() {
+    release_freed_memory();
 }
 
 impl fmt::Debug for ServerBuilder {
