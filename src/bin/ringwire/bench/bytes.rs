@@ -6,12 +6,13 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum};
-use ringwire::{ByteStream, Listener, Stream, WaitStrategy};
+use clap::Args;
+use ringwire::{ByteStream, Listener, Stream};
 use serde_json::json;
 
 use super::limits::QUICK;
 use super::machine::{pin, steal_ticks, unpin};
+use super::mode::Mode;
 use super::report::{Samples, median, print, rounded};
 use crate::child::{PrivateDirectory, spawn};
 
@@ -21,27 +22,6 @@ const MAX_PER_BLOCK: usize = 1_000;
 const BLOCKS: u32 = 32;
 const MIN_RING_BYTES: u32 = 512 << 10;
 const MAX_RING_BYTES: u32 = 1 << 30;
-
-/// What the byte stream does while it waits; the socket sleeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Mode {
-    /// Poll
-    Spin,
-    /// Sleep at once
-    Block,
-    /// Poll for as long as it pays, then sleep
-    Adaptive,
-}
-
-impl Mode {
-    fn strategy(self) -> WaitStrategy {
-        match self {
-            Self::Spin => WaitStrategy::SpinOnly,
-            Self::Block => WaitStrategy::ParkAtOnce,
-            Self::Adaptive => WaitStrategy::SpinThenPark,
-        }
-    }
-}
 
 /// `bench bytes`
 #[derive(Args, Debug)]
