@@ -15,6 +15,7 @@ mod message;
 pub mod named;
 mod options;
 mod receiver;
+mod records;
 mod sender;
 mod stash;
 mod stream;
@@ -34,6 +35,11 @@ pub use sender::{Batch, Sender, Slot};
 pub use stream::Stream;
 
 pub use crate::ring::Readiness;
+pub use crate::wait::{Deadline, WaitStrategy};
+
+pub(crate) use receiver::Found;
+pub(crate) use records::Unsent;
+pub(crate) use sender::Meanwhile;
 
 /// Received bytes: see [`ring::Payload`](crate::ring::Payload).
 pub type Payload<'a> = crate::ring::Payload<'a, crate::sync::NativeArea>;

@@ -18,7 +18,7 @@ use crate::wire::{Flags, Header};
 
 /// A record that is there to be taken.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Found {
+pub(crate) struct Found {
     pub(super) header: Header,
     /// `None`: the front of the stash.
     in_ring: Option<Record>,
@@ -43,12 +43,12 @@ pub struct Receiver {
     ring_bytes: u32,
     pub(super) stash: Stash,
     /// The message that a receive into a buffer was in the middle of when its time was up.
-    partial: Option<Header>,
+    pub(super) partial: Option<Header>,
     /// The message whose further fragments nobody wants.
     skipping: Option<Header>,
     corrupt: bool,
     /// None of the four above, and not armed: the next record begins a message, and is in the ring.
-    plain: bool,
+    pub(super) plain: bool,
     /// When a receive that does not wait last looked at the lifeline.
     pub(super) looked_ns: u64,
 }
@@ -104,7 +104,7 @@ impl Receiver {
 
     /// A whole message that is there already, where nothing is unusual.
     #[inline(always)]
-    fn poll_plainly(&mut self) -> Option<Found> {
+    pub(super) fn poll_plainly(&mut self) -> Option<Found> {
         if !self.plain {
             return None;
         }
@@ -250,7 +250,7 @@ impl Receiver {
 
     /// The other half sends something that the next message may answer.
     #[inline(always)]
-    pub(super) fn expect_answer(&mut self) {
+    pub(crate) fn expect_answer(&mut self) {
         self.spinner.expect_answer();
     }
 
@@ -302,7 +302,7 @@ impl Receiver {
     }
 
     /// Tells the peer that nothing more will be read: as dropping it does. What is there can still be received.
-    pub(super) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.consumer.close();
     }
 
@@ -384,7 +384,7 @@ impl Receiver {
     }
 
     /// Where the reader is once everything that can be in the ring now has been consumed.
-    pub(super) fn a_lap_ahead(&self) -> u64 {
+    pub(crate) fn a_lap_ahead(&self) -> u64 {
         self.consumer.position() + u64::from(self.ring_bytes)
     }
 
@@ -438,7 +438,7 @@ impl Receiver {
         Ok(Some(found))
     }
 
-    fn check_fragment(&mut self, found: &Found, of: Header) -> Result<(), Error> {
+    pub(super) fn check_fragment(&mut self, found: &Found, of: Header) -> Result<(), Error> {
         if !found.header.flags().contains(Flags::CONTINUED) {
             return Err(self.out_of_order(found, "the next fragment"));
         }
@@ -448,7 +448,7 @@ impl Receiver {
         Ok(())
     }
 
-    fn out_of_order(&mut self, found: &Found, expected: &'static str) -> Error {
+    pub(super) fn out_of_order(&mut self, found: &Found, expected: &'static str) -> Error {
         self.fail(Violation::Fragment { found: found.header, expected }.into())
     }
 
