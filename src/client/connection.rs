@@ -53,35 +53,44 @@ struct Intake<'a> {
 
 impl Meanwhile for Intake<'_> {
     fn take_in(&mut self) -> Result<(), Error> {
-        let taken = self.state.take_in(self.receiver);
+        let taken = self.state.take_in(self.receiver, Awaited::Nothing);
         self.receiver.publish_consumed();
-        match taken? {
+        match taken {
             // Whoever waits for room waits for a peer that may wait for this.
-            Some(full) => Err(self.state.blocked(full)),
-            None => Ok(()),
+            Ok(Taken::Blocked(full)) => Err(self.state.blocked(full)),
+            // Found again by who waits for an answer; the peer may still read.
+            Err(error) if error.kind() != ErrorKind::PeerClosed => Err(error),
+            _ => Ok(()),
         }
     }
 }
 
+/// How a look at what has arrived ended.
+enum Taken {
+    All,
+    Awaited(usize, Arrived),
+    Blocked(Full),
+}
+
 impl State {
-    /// Takes in what is there, without waiting. Says what is full, if that is why it stopped.
-    fn take_in(&mut self, receiver: &mut Receiver) -> Result<Option<Full>, Error> {
+    /// Takes in what is there, without waiting, up to what is awaited.
+    fn take_in(&mut self, receiver: &mut Receiver, awaited: Awaited) -> Result<Taken, Error> {
         // What is there now, and not what a busy peer writes meanwhile.
         let lap = receiver.a_lap_ahead();
         while !receiver.is_beyond(lap) {
-            match receiver.poll_any_record() {
-                Ok(Some(found)) => {
-                    if let Step::Blocked(full) = self.route(receiver, found, Awaited::Nothing)? {
-                        return Ok(Some(full));
-                    }
+            let Some(found) = receiver.poll_or_end()? else { break };
+            match self.route(receiver, found, awaited)? {
+                Step::Taken if awaited == Awaited::Event && !self.events.is_empty() => {
+                    return Ok(Taken::Awaited(0, Arrived::Stored));
                 }
-                Ok(None) => break,
-                // Found again by who waits for an answer.
-                Err(error) if error.kind() == ErrorKind::PeerClosed => break,
-                Err(error) => return Err(error),
+                Step::Taken => {}
+                Step::InRing(slot) => return Ok(Taken::Awaited(slot, Arrived::InRing(found))),
+                Step::Stored(slot) => return Ok(Taken::Awaited(slot, Arrived::Stored)),
+                Step::Streamed(slot) => return Ok(Taken::Awaited(slot, Arrived::Streamed)),
+                Step::Blocked(full) => return Ok(Taken::Blocked(full)),
             }
         }
-        Ok(None)
+        Ok(Taken::All)
     }
 }
 
@@ -356,6 +365,20 @@ impl Client {
                 Ok(found) => found,
                 Err(error) => return Err(self.ended(error)),
             };
+        }
+    }
+
+    /// As [`Client::await_slowly`], for what is there already.
+    pub(super) fn poll_for(&mut self, awaited: Awaited) -> Result<Option<(usize, Arrived)>, Error> {
+        let (_, receiver) = self.stream.halves();
+        match self.state.take_in(receiver, awaited) {
+            Ok(Taken::All) => Ok(None),
+            Ok(Taken::Awaited(slot, arrived)) => Ok(Some((slot, arrived))),
+            Ok(Taken::Blocked(full)) => {
+                receiver.publish_consumed();
+                Err(self.state.blocked(full))
+            }
+            Err(error) => Err(self.ended(error)),
         }
     }
 

@@ -96,6 +96,12 @@ impl State {
         self.stored_bytes >= self.max_message_bytes
     }
 
+    /// Whether the next record begins a message.
+    #[inline]
+    pub(super) fn is_between_messages(&self) -> bool {
+        self.under_way.is_none()
+    }
+
     /// Puts a record where it belongs.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ use crate::sync::NativeWord;
 /// Bytes in front of the first data area.
 pub const CONTROL_BYTES: usize = 1024;
 /// Requests whose cancellation can be told out of band.
-const CANCEL_SLOTS: usize = 64;
+pub const CANCEL_SLOTS: usize = 64;
 /// Segments are a multiple of this; where pages are larger, the last one is partly used.
 const PAGE_BYTES: usize = 4096;
 
@@ -59,6 +59,11 @@ const _: () = {
     assert!(offset_of!(Control, to_server_writer_parked) == 384);
     assert!(offset_of!(Control, cancelled) == 512);
 };
+
+/// Offset in the segment of the word that cancels what is in `slot`, taken modulo [`CANCEL_SLOTS`].
+pub(super) const fn cancel_word_offset(slot: usize) -> usize {
+    offset_of!(Control, cancelled) + slot % CANCEL_SLOTS * size_of::<NativeWord>()
+}
 
 /// One of the two rings of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -194,6 +199,12 @@ mod tests {
         assert_eq!(layout.whole_pages(Direction::ToServer, 100, 200, 4096), (4096, 4096));
         assert_eq!(layout.whole_pages(Direction::ToServer, 4000, 5000, 4096), (8192, 8192));
         assert_eq!(layout.whole_pages(Direction::ToServer, 0, 8192, 65_536), (65_536, 65_536));
+    }
+
+    #[test]
+    fn cancel_words_lie_among_the_words_that_the_client_writes() {
+        assert_eq!((cancel_word_offset(0), cancel_word_offset(63)), (512, 764));
+        assert_eq!(cancel_word_offset(64), 512);
     }
 
     #[test]

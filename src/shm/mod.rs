@@ -6,7 +6,7 @@ mod named;
 mod named_header;
 mod segment;
 
-pub use layout::{CONTROL_BYTES, Direction, Layout, LayoutError};
+pub use layout::{CANCEL_SLOTS, CONTROL_BYTES, Direction, Layout, LayoutError};
 pub use named::NamedMemory;
 pub use named_header::{Half, NamedError, NamedHeader};
 pub use segment::{Segment, SegmentOptions, ShmError};

@@ -173,6 +173,16 @@ impl Segment {
         }
     }
 
+    /// The word by which the client cancels what is in `slot`, taken modulo [`CANCEL_SLOTS`](super::CANCEL_SLOTS). Written by the client alone.
+    #[inline]
+    #[must_use]
+    pub fn cancel_word(&self, slot: usize) -> &NativeWord {
+        let word = self.at(super::layout::cancel_word_offset(slot)).cast::<NativeWord>();
+        // SAFETY: layout.rs puts all of these words into the control bytes, 4-aligned; the mapping lives as long as
+        // `self`; and they are only ever accessed atomically.
+        unsafe { word.as_ref() }
+    }
+
     /// Gives back the memory of the whole pages in the bytes `from..to` of an area: they read as zero afterwards.
     ///
     /// An economy: a failure is left alone.

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
+use super::admission::admit_all;
 use super::listener::{Listener, MAX_BACKLOG};
 use super::receiver::{Found, Receiver};
 use super::stream::Stream;
@@ -172,8 +173,9 @@ impl Listener {
     pub fn try_accept(&mut self) -> Result<Option<Stream>, Error> {
         // As many as the backlog can hold: who comes later makes the descriptor readable anew.
         for _ in 0..MAX_BACKLOG {
+            self.stop.check()?;
             self.accept_waiting_clients()?;
-            if let Some(stream) = self.advance_handshakes() {
+            if let Some(stream) = self.advance_handshakes(&mut admit_all) {
                 return Ok(Some(stream));
             }
             if self.spare.is_none() || !self.is_anybody_there(Deadline::at_ns(0))? {

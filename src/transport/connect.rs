@@ -34,6 +34,7 @@ pub struct Connector {
     to_server_bytes: u32,
     to_client_bytes: u32,
     policy: PeerPolicy,
+    latency_core: Option<u32>,
     options: Options,
 }
 
@@ -45,6 +46,7 @@ impl Connector {
             to_server_bytes: 0,
             to_client_bytes: 0,
             policy: PeerPolicy::SameUserOrRoot,
+            latency_core: None,
             options: Options::default(),
         }
     }
@@ -85,6 +87,14 @@ impl Connector {
         self
     }
 
+    /// Asks the server to give this connection the latency class: a thread with a real-time priority on `core` (counted from
+    /// 0), where the client's own thread runs too. [`Stream::negotiated`] says whether it does; the client's thread is the
+    /// caller's to move.
+    pub fn latency_class(mut self, core: u32) -> Self {
+        self.latency_core = Some(core);
+        self
+    }
+
     /// Leaves the rings out of this process's core dumps.
     pub fn exclude_from_core_dumps(mut self, exclude: bool) -> Self {
         self.options.segment.exclude_from_core_dumps = exclude;
@@ -115,8 +125,11 @@ impl Connector {
             return Err(Error::new(ErrorKind::PermissionDenied, message));
         }
         failpoint(Failpoint::ConnectTrusted);
-        let hello =
+        let mut hello =
             Hello::new(self.to_server_bytes, self.to_client_bytes, self.options.max_message_bytes as u64);
+        if let Some(core) = self.latency_core {
+            hello = hello.with_latency_core(core);
+        }
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         // A server that has refused already is still to be heard.
         if let Err(errno) = send(socket.as_raw_fd(), hello.as_bytes(), flags)
@@ -137,10 +150,10 @@ impl Connector {
             }
         };
         failpoint(Failpoint::AnswerRead);
-        let settled = settle(&answer, segment, server, self.options.segment)?;
+        let settled = settle(&answer, &hello, segment, server, self.options.segment)?;
         failpoint(Failpoint::AnswerSettled);
-        let connection = Connection::new(socket, settled.segment, server, None);
-        Ok(Stream::assemble(connection, Direction::ToServer, self.options, settled.peer_max_message_bytes))
+        let connection = Connection::new(socket, settled.segment, server, settled.negotiated, None);
+        Ok(Stream::assemble(connection, Direction::ToServer, self.options))
     }
 
     /// A connected socket. Waits while the server's backlog is full.

@@ -2,18 +2,20 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll, ppoll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 use nix::sys::time::TimeSpec;
 
 use super::credentials::Credentials;
+use super::options::Negotiated;
 use crate::error::{Error, ErrorKind};
 use crate::ring::{RingError, Violation};
 use crate::shm::{Direction, Segment};
-use crate::sync::{Counter, Heard, Kernel, NativeWord};
+use crate::sync::{Counter, Heard, Kernel, NativeWord, Signal};
 use crate::sys;
 use crate::wait::{Deadline, WaitError};
 
@@ -21,6 +23,8 @@ use crate::wait::{Deadline, WaitError};
 const BELL_BYTES: usize = 64;
 /// And at most this often in a row, so that a peer that rings without end holds up nothing.
 const BELL_READS: usize = 8;
+/// How long a reader that nothing can interrupt listens at a time.
+const SLICE_WITHOUT_BELL_NS: u64 = 100_000_000;
 
 /// Counts a connection for as long as it lives.
 #[derive(Debug)]
@@ -38,6 +42,7 @@ pub(super) struct Connection {
     lifeline: OwnedFd,
     segment: Arc<Segment>,
     peer: Credentials,
+    negotiated: Negotiated,
     /// Protocol violations seen; more than none means that this side has ended the connection.
     violations: Counter,
     /// More than none: this side has ended the direction, whoever of its threads still waits there.
@@ -51,12 +56,14 @@ impl Connection {
         lifeline: OwnedFd,
         segment: Arc<Segment>,
         peer: Credentials,
+        negotiated: Negotiated,
         live: Option<LiveGuard>,
     ) -> Self {
         Self {
             lifeline,
             segment,
             peer,
+            negotiated,
             violations: Counter::new(0),
             to_server_cut: Counter::new(0),
             to_client_cut: Counter::new(0),
@@ -70,6 +77,10 @@ impl Connection {
 
     pub(super) fn lifeline(&self) -> BorrowedFd<'_> {
         self.lifeline.as_fd()
+    }
+
+    pub(super) fn negotiated(&self) -> Negotiated {
+        self.negotiated
     }
 
     pub(super) fn peer(&self) -> Credentials {
@@ -128,16 +139,45 @@ impl Connection {
     }
 
     fn sleep_on_lifeline(&self, until_ns: u64) -> Heard {
+        match self.poll_lifeline(&mut [self.lifeline_to_read()], until_ns) {
+            Some(0) => Heard::Nothing,
+            Some(_) => self.take_in_bell(),
+            None => Heard::Bell,
+        }
+    }
+
+    /// As [`Connection::sleep_on_lifeline`], and also until `interrupts` end it.
+    fn sleep_interruptibly(&self, interrupts: &Interrupts, until_ns: u64) -> Heard {
+        let Some(bell) = interrupts.bell() else {
+            // Without a descriptor for it, interruptions are found at the end of slices.
+            let slice_ns = Deadline::now_ns() + SLICE_WITHOUT_BELL_NS;
+            return self.sleep_on_lifeline(slice_ns.min(until_ns));
+        };
+        let mut polled = [self.lifeline_to_read(), PollFd::new(bell.as_fd(), PollFlags::POLLIN)];
+        match self.poll_lifeline(&mut polled, until_ns) {
+            Some(0) => Heard::Nothing,
+            Some(_) => {
+                if polled[1].any() == Some(true) {
+                    // Not there if it has been taken in already.
+                    let _ = bell.read();
+                }
+                if polled[0].any() == Some(true) { self.take_in_bell() } else { Heard::Bell }
+            }
+            None => Heard::Bell,
+        }
+    }
+
+    fn lifeline_to_read(&self) -> PollFd<'_> {
+        PollFd::new(self.lifeline.as_fd(), PollFlags::POLLIN)
+    }
+
+    /// How many of `polled` are ready; `None` if that cannot be said (out of memory): not worse than an early return.
+    fn poll_lifeline(&self, polled: &mut [PollFd<'_>], until_ns: u64) -> Option<i32> {
         loop {
-            let deadline = Deadline::at_ns(until_ns);
-            let timeout = deadline.left().map(TimeSpec::from);
-            let mut polled = [PollFd::new(self.lifeline.as_fd(), PollFlags::POLLIN)];
-            match ppoll(&mut polled, timeout, None) {
+            let timeout = Deadline::at_ns(until_ns).left().map(TimeSpec::from);
+            match ppoll(polled, timeout, None) {
                 Err(Errno::EINTR) => {}
-                Ok(0) => return Heard::Nothing,
-                Ok(_) => return self.take_in_bell(),
-                // Out of memory, say: not worse than an early return.
-                Err(_) => return Heard::Bell,
+                ready => return ready.ok(),
             }
         }
     }
@@ -174,16 +214,55 @@ impl Connection {
     }
 }
 
+/// How other threads of this process get a reader's attention.
+#[derive(Debug, Default)]
+pub(super) struct Interrupts {
+    signal: Signal,
+    /// Polled beside the lifeline; made when a reader first sleeps there, or is first woken there. `None`: no descriptor
+    /// was left.
+    bell: OnceLock<Option<EventFd>>,
+}
+
+impl Interrupts {
+    pub(super) fn take(&self) -> bool {
+        self.signal.take()
+    }
+
+    fn bell(&self) -> Option<&EventFd> {
+        let make = || {
+            let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+            EventFd::from_value_and_flags(0, flags)
+                .inspect_err(|errno| {
+                    log::warn!("no eventfd for a connection, its events may take 100 ms: {errno}")
+                })
+                .ok()
+        };
+        self.bell.get_or_init(make).as_ref()
+    }
+}
+
 /// The kernel's part in waiting for one ring of a connection.
 #[derive(Clone, Debug)]
 pub struct RingKernel {
     connection: Arc<Connection>,
     direction: Direction,
+    interrupts: Option<Arc<Interrupts>>,
 }
 
 impl RingKernel {
     pub(super) fn new(connection: Arc<Connection>, direction: Direction) -> Self {
-        Self { connection, direction }
+        Self { connection, direction, interrupts: None }
+    }
+
+    /// Lets other threads of this process interrupt the direction's reader from now on.
+    pub(super) fn allow_interrupts(&mut self) {
+        self.interrupts.get_or_insert_default();
+    }
+
+    /// Whether the reader has been interrupted since it last asked.
+    #[inline]
+    pub(super) fn take_interruption(&self) -> bool {
+        self.interrupts.as_ref().is_some_and(|interrupts| interrupts.take())
     }
 
     pub(super) fn connection(&self) -> &Connection {
@@ -219,7 +298,37 @@ impl Kernel<NativeWord> for RingKernel {
     }
 
     fn listen(&self, until_ns: u64) -> Heard {
-        self.connection.sleep_on_lifeline(until_ns)
+        match &self.interrupts {
+            None => self.connection.sleep_on_lifeline(until_ns),
+            Some(interrupts) => self.connection.sleep_interruptibly(interrupts, until_ns),
+        }
+    }
+
+    #[inline(always)]
+    fn is_interrupted(&self) -> bool {
+        match &self.interrupts {
+            None => false,
+            Some(interrupts) => interrupts.signal.is_raised(),
+        }
+    }
+
+    fn interrupt(&self) {
+        if let Some(interrupts) = &self.interrupts {
+            interrupts.signal.raise();
+        }
+    }
+
+    fn prepare_listening(&self) {
+        if let Some(interrupts) = &self.interrupts {
+            let _ = interrupts.bell();
+        }
+    }
+
+    fn end_listening(&self) {
+        if let Some(bell) = self.interrupts.as_ref().and_then(|interrupts| interrupts.bell()) {
+            // Full: it is readable for ever.
+            let _ = bell.write(1);
+        }
     }
 
     fn hear(&self) -> Heard {

@@ -7,7 +7,9 @@ use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, recv, send, sendmsg};
 use zerocopy::IntoBytes;
 
+use super::admission::Admission;
 use super::credentials::Credentials;
+use super::options::{Negotiated, Options};
 use crate::error::{Error, ErrorKind};
 use crate::shm::{Direction, Layout, Segment, SegmentOptions, ShmError};
 use crate::sync::failpoint::{Failpoint, failpoint};
@@ -125,7 +127,7 @@ impl RingLimits {
 #[derive(Debug)]
 pub(super) struct Settled {
     pub(super) segment: Arc<Segment>,
-    pub(super) peer_max_message_bytes: u64,
+    pub(super) negotiated: Negotiated,
 }
 
 /// The server's half: judges the `Hello`, makes the segment, sends it.
@@ -133,8 +135,8 @@ pub(super) fn welcome(
     socket: &impl AsRawFd,
     hello: &Hello,
     rings: RingLimits,
-    max_message_bytes: usize,
-    options: SegmentOptions,
+    admission: Admission,
+    choices: &Options,
 ) -> Result<Settled, Refusal> {
     let Some(version) = hello.common_version() else {
         let (oldest, newest) = (hello.version_oldest, hello.version);
@@ -153,21 +155,38 @@ pub(super) fn welcome(
             format!("no shared memory for the connection: {error}: {source}"),
         )
     };
-    let (segment, descriptor) = Segment::create(layout, options).map_err(exhausted)?;
+    let (segment, descriptor) = Segment::create(layout, choices.segment).map_err(exhausted)?;
     failpoint(Failpoint::SegmentMade);
-    let features = Features(hello.features).common(Features::SUPPORTED);
-    let answer = Answer::welcome(version, features, sizes, max_message_bytes as u64);
+    let latency_core = hello.wanted_latency_core().filter(|_| admission.latency_class);
+    let mut features = Features(hello.features).common(Features::SUPPORTED);
+    if latency_core.is_none() {
+        features = features.without(Features::LATENCY_CLASS);
+    }
+    let answer = Answer::welcome(version, features, sizes, choices.max_message_bytes as u64);
     let raw = [descriptor.as_raw_fd()];
     let parts = [std::io::IoSlice::new(answer.as_bytes())];
     sendmsg::<()>(socket.as_raw_fd(), &parts, &[ControlMessage::ScmRights(&raw)], SEND_FLAGS, None)
         .map_err(|errno| Refusal::new(Status::Cancelled, format!("sending the welcome: {errno}")))?;
     failpoint(Failpoint::WelcomeSent);
-    Ok(Settled { segment, peer_max_message_bytes: hello.max_message_bytes })
+    let negotiated = negotiated(&answer, latency_core, hello.max_message_bytes);
+    Ok(Settled { segment, negotiated })
 }
 
-/// The client's half: what the server's answer means.
+fn negotiated(answer: &Answer, latency_core: Option<u32>, peer_max_message_bytes: u64) -> Negotiated {
+    Negotiated {
+        version: answer.version,
+        features: Features(answer.features),
+        to_server_bytes: answer.to_server_bytes,
+        to_client_bytes: answer.to_client_bytes,
+        latency_core,
+        peer_max_message_bytes,
+    }
+}
+
+/// The client's half: what the server's answer to `asked` means.
 pub(super) fn settle(
     answer: &Answer,
+    asked: &Hello,
     segment: Option<OwnedFd>,
     server: Credentials,
     options: SegmentOptions,
@@ -196,7 +215,9 @@ pub(super) fn settle(
         Error::with_source(kind, format!("{server} sent a segment that cannot be used"), error)
     })?;
     debug_assert_eq!(segment.layout().ring_bytes(Direction::ToServer), answer.to_server_bytes);
-    Ok(Settled { segment, peer_max_message_bytes: answer.max_message_bytes })
+    let granted = Features(answer.features).contains(Features::LATENCY_CLASS);
+    let latency_core = asked.wanted_latency_core().filter(|_| granted);
+    Ok(Settled { segment, negotiated: negotiated(answer, latency_core, answer.max_message_bytes) })
 }
 
 fn refusal_error(answer: &Answer, server: Credentials) -> Error {

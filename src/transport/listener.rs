@@ -11,6 +11,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
+use super::admission::{Admit, Stop, admit_all};
 use super::bind::BoundPath;
 use super::connection::{Connection, LiveGuard, poll_readable};
 use super::credentials::{Credentials, PeerPolicy};
@@ -130,6 +131,7 @@ impl ListenerBuilder {
             socket,
             watch: watched,
             spare: open_spare(),
+            stop: Stop::default(),
             pending: Vec::new(),
             live: Arc::new(Counter::new(0)),
             max_connections: self.max_connections,
@@ -140,7 +142,7 @@ impl ListenerBuilder {
     }
 }
 
-fn watch(epoll: &Epoll, socket: impl AsFd) -> nix::Result<()> {
+pub(super) fn watch(epoll: &Epoll, socket: impl AsFd) -> nix::Result<()> {
     epoll.add(socket, EpollEvent::new(EpollFlags::EPOLLIN, 0))
 }
 
@@ -195,6 +197,7 @@ pub struct Listener {
     /// Readable when somebody has come, or a pending client has said something.
     pub(super) watch: Epoll,
     pub(super) spare: Option<File>,
+    pub(super) stop: Stop,
     pending: Vec<Pending>,
     live: Arc<Counter>,
     max_connections: usize,
@@ -243,7 +246,7 @@ impl Listener {
     /// # Errors
     /// [`ErrorKind::Io`] if the listening socket itself fails.
     pub fn accept(&mut self) -> Result<Stream, Error> {
-        self.accept_until(Deadline::NEVER)
+        self.accept_until(Deadline::NEVER, &mut admit_all)
     }
 
     /// Like [`Listener::accept`], for at most `timeout`.
@@ -251,7 +254,7 @@ impl Listener {
     /// # Errors
     /// [`ErrorKind::TimedOut`]; else as [`Listener::accept`].
     pub fn accept_timeout(&mut self, timeout: Duration) -> Result<Stream, Error> {
-        self.accept_until(Deadline::after(timeout))
+        self.accept_until(Deadline::after(timeout), &mut admit_all)
     }
 
     /// An iterator that accepts without end.
@@ -259,10 +262,15 @@ impl Listener {
         Incoming { listener: self }
     }
 
-    fn accept_until(&mut self, deadline: Deadline) -> Result<Stream, Error> {
+    pub(super) fn accept_until(
+        &mut self,
+        deadline: Deadline,
+        admit: &mut Admit<'_>,
+    ) -> Result<Stream, Error> {
         loop {
+            self.stop.check()?;
             self.accept_waiting_clients()?;
-            if let Some(stream) = self.advance_handshakes() {
+            if let Some(stream) = self.advance_handshakes(admit) {
                 return Ok(stream);
             }
             if deadline.has_passed() {
@@ -346,7 +354,7 @@ impl Listener {
     }
 
     /// Takes in what clients have said; the first whose handshake is finished becomes a stream.
-    pub(super) fn advance_handshakes(&mut self) -> Option<Stream> {
+    pub(super) fn advance_handshakes(&mut self, admit: &mut Admit<'_>) -> Option<Stream> {
         let mut index = 0;
         while index < self.pending.len() {
             let pending = &mut self.pending[index];
@@ -360,7 +368,7 @@ impl Listener {
                 Ok(Some(hello)) => {
                     failpoint(Failpoint::HelloRead);
                     let pending = self.take_pending(index);
-                    match self.establish(pending, &hello) {
+                    match self.establish(pending, &hello, admit) {
                         Ok(stream) => return Some(stream),
                         Err((socket, refusal)) => refusal.send(&socket),
                     }
@@ -375,6 +383,7 @@ impl Listener {
         &self,
         pending: Pending,
         hello: &crate::wire::Hello,
+        admit: &mut Admit<'_>,
     ) -> Result<Stream, (UnixStream, Refusal)> {
         let limit = self.max_connections as u64;
         if !self.live.add_below(limit) {
@@ -385,12 +394,17 @@ impl Listener {
         failpoint(Failpoint::AcceptCounted);
         let options = self.options;
         let socket = pending.socket;
-        match welcome(&socket, hello, self.rings, options.max_message_bytes, options.segment) {
+        let admission = match admit(&pending.peer, hello.wanted_latency_core()) {
+            Ok(admission) => admission,
+            Err((status, reason)) => return Err((socket, Refusal::new(status, reason))),
+        };
+        match welcome(&socket, hello, self.rings, admission, &options) {
             Err(refusal) => Err((socket, refusal)),
             Ok(settled) => {
                 let lifeline = OwnedFd::from(socket);
-                let connection = Connection::new(lifeline, settled.segment, pending.peer, Some(live));
-                Ok(Stream::assemble(connection, Direction::ToClient, options, settled.peer_max_message_bytes))
+                let (segment, negotiated) = (settled.segment, settled.negotiated);
+                let connection = Connection::new(lifeline, segment, pending.peer, negotiated, Some(live));
+                Ok(Stream::assemble(connection, Direction::ToClient, options))
             }
         }
     }

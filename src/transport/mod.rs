@@ -3,13 +3,16 @@
 //! No payload byte passes the socket. It carries the handshake, then stays open as the *lifeline*: the kernel closes it
 //! when a process dies, and a reader that has slept for 10 ms is woken through it.
 
+mod admission;
 mod arm;
 mod bind;
 mod bytes;
 mod connect;
 mod connection;
 mod credentials;
+mod fragments;
 mod handshake;
+mod interrupt;
 mod listener;
 mod message;
 pub mod named;
@@ -23,19 +26,23 @@ mod stream;
 #[doc = include_str!("crash_matrix.md")]
 pub mod crash_matrix {}
 
+pub use admission::{Admission, Admit, Stopper};
 pub use bytes::ByteStream;
 pub use connect::Connector;
 pub use credentials::{Credentials, PeerPolicy};
+pub use interrupt::{Cancellation, Cancellations, Interrupter, Received, SharedCancellation};
 pub use listener::{Incoming, Listener, ListenerBuilder};
 pub use message::{Message, MessageReader, MessageWriter};
 pub use named::{NamedMessage, NamedReceiver, NamedSender, NamedSlot};
-pub use options::{Backpressure, DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_RING_BYTES};
+pub use options::{Backpressure, DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_RING_BYTES, Negotiated};
 pub use receiver::Receiver;
 pub use sender::{Batch, Sender, Slot};
 pub use stream::Stream;
 
 pub use crate::ring::Readiness;
+pub use crate::sync::Counter;
 pub use crate::wait::{Deadline, WaitStrategy};
+pub use crate::wire::Status;
 
 pub(crate) use receiver::Found;
 pub(crate) use records::Unsent;

@@ -6,15 +6,16 @@ use std::time::Duration;
 use super::Payload;
 use super::connection::{Connection, RingKernel};
 use super::credentials::Credentials;
+use super::interrupt::{Interrupter, Received};
 use super::message::{Message, MessageReader};
 use super::options::Options;
 use super::stash::Stash;
 use crate::error::{Error, ErrorKind};
-use crate::ring::{Consumer, Record, RingError, Tuning, Violation};
+use crate::ring::{Consumer, Record, RingError, Tuning};
 use crate::shm::Direction;
 use crate::sync::{Kernel, Native};
 use crate::wait::{Deadline, Spinner, WaitError, WaitStrategy};
-use crate::wire::{Flags, Header};
+use crate::wire::Header;
 
 /// A record that is there to be taken.
 #[derive(Clone, Copy, Debug)]
@@ -39,13 +40,13 @@ pub struct Receiver {
     pub(super) consumer: Consumer<Native, RingKernel>,
     spinner: Spinner,
     timeout: Option<Duration>,
-    max_message_bytes: usize,
-    ring_bytes: u32,
+    pub(super) max_message_bytes: usize,
+    pub(super) ring_bytes: u32,
     pub(super) stash: Stash,
     /// The message that a receive into a buffer was in the middle of when its time was up.
     pub(super) partial: Option<Header>,
     /// The message whose further fragments nobody wants.
-    skipping: Option<Header>,
+    pub(super) skipping: Option<Header>,
     corrupt: bool,
     /// None of the four above, and not armed: the next record begins a message, and is in the ring.
     pub(super) plain: bool,
@@ -137,6 +138,57 @@ impl Receiver {
         self.plain = self.stash.is_empty() && !self.is_amid_message() && !self.corrupt && !armed;
     }
 
+    /// Waits for a message of any form, at most until `deadline`, or for an [`Interrupter`].
+    ///
+    /// # Errors
+    /// As [`Receiver::receive`], except [`ErrorKind::MessageTooLarge`].
+    #[inline]
+    pub fn receive_any(&mut self, deadline: Deadline) -> Result<Received<'_>, Error> {
+        self.receive_any_idling(deadline, || ())
+    }
+
+    #[inline(always)]
+    pub(crate) fn receive_any_idling(
+        &mut self,
+        deadline: Deadline,
+        mut before_idling: impl FnMut(),
+    ) -> Result<Received<'_>, Error> {
+        if let Some(found) = self.poll_plainly() {
+            return Ok(Received::Whole(Message::new(self, found)));
+        }
+        self.receive_any_slowly(deadline, &mut before_idling)
+    }
+
+    #[inline(never)]
+    fn receive_any_slowly(
+        &mut self,
+        deadline: Deadline,
+        before_idling: &mut dyn FnMut(),
+    ) -> Result<Received<'_>, Error> {
+        loop {
+            if let Some(found) = self.poll_plainly() {
+                return Ok(Received::Whole(Message::new(self, found)));
+            }
+            if self.consumer.kernel().take_interruption() {
+                return Ok(Received::Interrupted);
+            }
+            if let Some(found) = self.poll_start()? {
+                return Ok(if found.header.flags().is_whole() {
+                    Received::Whole(Message::new(self, found))
+                } else {
+                    Received::Pieces(MessageReader::new(self, found))
+                });
+            }
+            self.wait(&mut Some(deadline), &mut *before_idling)?;
+        }
+    }
+
+    /// For other threads of this process: ends a [`Receiver::receive_any`]. (Other receives go on waiting.)
+    pub fn interrupter(&mut self) -> Interrupter {
+        self.consumer.kernel_mut().allow_interrupts();
+        Interrupter(self.consumer.interrupter())
+    }
+
     /// The next message if it is there already.
     ///
     /// # Errors
@@ -153,76 +205,6 @@ impl Receiver {
             Some(found) if found.header.flags().is_whole() => Ok(Some(Message::new(self, found))),
             Some(_) => Err(Self::in_fragments()),
         }
-    }
-
-    /// Waits for a message of any form and puts its payload into `buffer`, whose former content is lost.
-    ///
-    /// When the time is up in the middle of a message in fragments, what has come is in `buffer`: call again with it to go
-    /// on.
-    ///
-    /// # Errors
-    /// [`ErrorKind::MessageTooLarge`] beyond the limit (10 MiB unless chosen otherwise): the message is lost, the next one
-    /// can be received. Else as [`Receiver::receive`].
-    pub fn receive_into(&mut self, buffer: &mut Vec<u8>) -> Result<Header, Error> {
-        self.receive_into_idling(buffer, || ())
-    }
-
-    pub(super) fn receive_into_idling(
-        &mut self,
-        buffer: &mut Vec<u8>,
-        mut before_idling: impl FnMut(),
-    ) -> Result<Header, Error> {
-        if self.partial.is_none() {
-            buffer.clear();
-        }
-        let (mut deadline, lap) = (None, self.a_lap_ahead());
-        loop {
-            let found = match self.partial {
-                None => self.next_start(&mut deadline, &mut before_idling)?,
-                Some(of) => self.next_fragment(of, &mut deadline, &mut before_idling)?,
-            };
-            let flags = found.header.flags();
-            if flags.contains(Flags::ABANDONED) {
-                buffer.clear();
-                self.partial = None;
-                self.set_plain();
-                self.release(found);
-                self.check_patience(lap, &mut deadline)?;
-                continue;
-            }
-            let payload = self.payload(&found);
-            let bytes = buffer.len().saturating_add(payload.len());
-            if bytes > self.max_message_bytes {
-                return Err(self.refuse_large_message(found, bytes));
-            }
-            payload.append_to(buffer);
-            self.release(found);
-            let whole = found.header.whole();
-            if !flags.contains(Flags::MORE) {
-                self.partial = None;
-                self.set_plain();
-                return Ok(whole);
-            }
-            self.partial = Some(whole);
-            self.set_plain();
-            self.check_patience(lap, &mut deadline)?;
-        }
-    }
-
-    /// Waits for a message of any form and length, to be read piece by piece.
-    ///
-    /// # Errors
-    /// As [`Receiver::receive`], except [`ErrorKind::MessageTooLarge`].
-    pub fn read_message(&mut self) -> Result<MessageReader<'_>, Error> {
-        self.read_message_idling(|| ())
-    }
-
-    pub(super) fn read_message_idling(
-        &mut self,
-        before_idling: impl FnMut(),
-    ) -> Result<MessageReader<'_>, Error> {
-        let found = self.next_start(&mut None, before_idling)?;
-        Ok(MessageReader::new(self, found))
     }
 
     /// Tells the peer what has been consumed, if it does not know yet.
@@ -306,70 +288,11 @@ impl Receiver {
         self.consumer.close();
     }
 
-    fn in_fragments() -> Error {
-        Error::new(
-            ErrorKind::MessageTooLarge,
-            "the message travels in fragments; take it with receive_into or read_message",
-        )
-    }
-
-    fn refuse_large_message(&mut self, found: Found, bytes: usize) -> Error {
-        self.partial = None;
-        self.set_plain();
-        self.skip_rest_after(found);
-        let limit = self.max_message_bytes;
-        let message =
-            format!("message of {bytes} bytes or more, the limit is {limit} (read_message has none)");
-        Error::new(ErrorKind::MessageTooLarge, message)
-    }
-
-    /// Lets go of `found`, and of the fragments that follow it when they come.
-    pub(super) fn skip_rest_after(&mut self, found: Found) {
-        if found.header.flags().contains(Flags::MORE) {
-            self.skipping = Some(found.header.whole());
-            self.set_plain();
-        }
-        self.release(found);
-    }
-
-    /// Lets go of the fragments of the message under way when they come.
-    pub(super) fn skip_rest_of(&mut self, header: Header) {
-        self.skipping = Some(header);
-        self.set_plain();
-    }
-
-    /// Waits for the first record of a message, at most until `deadline` (set when the first wait begins).
-    #[inline]
-    fn next_start(
+    pub(super) fn wait(
         &mut self,
         deadline: &mut Option<Deadline>,
-        mut before_idling: impl FnMut(),
-    ) -> Result<Found, Error> {
-        loop {
-            if let Some(found) = self.poll_start()? {
-                return Ok(found);
-            }
-            self.wait(deadline, &mut before_idling)?;
-        }
-    }
-
-    /// Waits for the next record of the message that began with `of`, at most until `deadline` as in `next_start`.
-    pub(super) fn next_fragment(
-        &mut self,
-        of: Header,
-        deadline: &mut Option<Deadline>,
-        mut before_idling: impl FnMut(),
-    ) -> Result<Found, Error> {
-        loop {
-            if let Some(found) = self.poll()? {
-                self.check_fragment(&found, of)?;
-                return Ok(found);
-            }
-            self.wait(deadline, &mut before_idling)?;
-        }
-    }
-
-    fn wait(&mut self, deadline: &mut Option<Deadline>, before_idling: impl FnOnce()) -> Result<(), Error> {
+        before_idling: impl FnOnce(),
+    ) -> Result<(), Error> {
         if deadline.is_some() {
             self.check_time(deadline)?;
         }
@@ -378,82 +301,13 @@ impl Receiver {
         waited.map_err(|error| self.fail(error.into()))
     }
 
-    fn check_time(&mut self, deadline: &mut Option<Deadline>) -> Result<(), Error> {
+    pub(super) fn check_time(&mut self, deadline: &mut Option<Deadline>) -> Result<(), Error> {
         let deadline = deadline.get_or_insert_with(|| Deadline::after_option(self.timeout));
         if deadline.has_passed() { Err(self.fail(WaitError::TimedOut.into())) } else { Ok(()) }
     }
 
-    /// Where the reader is once everything that can be in the ring now has been consumed.
-    pub(crate) fn a_lap_ahead(&self) -> u64 {
-        self.consumer.position() + u64::from(self.ring_bytes)
-    }
-
-    /// Wherever something came that does not end the call: a peer that goes on like that beyond what was there when the
-    /// call began must not hold back the deadline. (It need not even be quick: a ring full of fragments, whose words the
-    /// reader never zeroes, comes round again by itself.)
-    #[cold]
-    pub(super) fn check_patience(&mut self, lap: u64, deadline: &mut Option<Deadline>) -> Result<(), Error> {
-        if self.consumer.position() < lap { Ok(()) } else { self.check_time(deadline) }
-    }
-
-    /// The first record of a message, if it is there.
     #[inline]
-    pub(super) fn poll_start(&mut self) -> Result<Option<Found>, Error> {
-        let found = self.poll()?;
-        match found {
-            Some(found) if !found.header.flags().is_whole() || self.is_amid_message() => {
-                self.poll_unusual_start(found)
-            }
-            _ => Ok(found),
-        }
-    }
-
-    fn is_amid_message(&self) -> bool {
-        self.skipping.is_some() || self.partial.is_some()
-    }
-
-    #[cold]
-    fn poll_unusual_start(&mut self, mut found: Found) -> Result<Option<Found>, Error> {
-        if self.partial.is_some() {
-            let message = "a message is half received: call receive_into again with the same buffer";
-            return Err(Error::new(ErrorKind::InvalidInput, message));
-        }
-        // What is there now, and not what a busy peer writes meanwhile.
-        let lap = self.a_lap_ahead();
-        while let Some(of) = self.skipping {
-            self.check_fragment(&found, of)?;
-            if !found.header.flags().contains(Flags::MORE) {
-                self.skipping = None;
-                self.set_plain();
-            }
-            self.release(found);
-            match self.poll()? {
-                Some(next) if self.consumer.position() < lap => found = next,
-                _ => return Ok(None),
-            }
-        }
-        if found.header.flags().contains(Flags::CONTINUED) {
-            return Err(self.out_of_order(&found, "the start of a message"));
-        }
-        Ok(Some(found))
-    }
-
-    pub(super) fn check_fragment(&mut self, found: &Found, of: Header) -> Result<(), Error> {
-        if !found.header.flags().contains(Flags::CONTINUED) {
-            return Err(self.out_of_order(found, "the next fragment"));
-        }
-        if found.header.with_flags(of.flags()) != of {
-            return Err(self.out_of_order(found, "a fragment of the same message"));
-        }
-        Ok(())
-    }
-
-    pub(super) fn out_of_order(&mut self, found: &Found, expected: &'static str) -> Error {
-        self.fail(Violation::Fragment { found: found.header, expected }.into())
-    }
-
-    #[inline]
-    fn poll(&mut self) -> Result<Option<Found>, Error> {
+    pub(super) fn poll(&mut self) -> Result<Option<Found>, Error> {
         if self.consumer.is_armed() {
             self.disarm();
         }

@@ -77,6 +77,14 @@ impl Receiver {
         }
     }
 
+    /// As [`Receiver::poll_any_record`], for who does not wait: also whether nothing will ever be there.
+    pub(crate) fn poll_or_end(&mut self) -> Result<Option<Found>, Error> {
+        match self.poll_any_record()? {
+            None => self.find_nothing(),
+            found => Ok(found),
+        }
+    }
+
     #[cold]
     fn check_place(&mut self, found: Found) -> Result<Found, Error> {
         match self.partial {
@@ -226,12 +234,4 @@ impl Sender {
         }
         Ok(slot)
     }
-}
-
-// TEMPORARY
-impl super::Stream {
-    pub fn halves(&mut self) -> (&mut Sender, &mut Receiver) {
-        (&mut self.sender, &mut self.receiver)
-    }
-    pub fn cancel(&self, _correlation: u64) {}
 }

@@ -98,6 +98,30 @@ impl Sender {
         self.send_slowly(header, payload, other, self.backpressure)
     }
 
+    /// Like [`Sender::send`] under [`Backpressure::Wait`], but waits for room until `deadline` at the most.
+    ///
+    /// # Errors
+    /// As [`Sender::send`].
+    #[inline]
+    pub fn send_until(&mut self, header: Header, payload: &[u8], deadline: Deadline) -> Result<(), Error> {
+        self.send_until_while(header, payload, deadline, &mut ())
+    }
+
+    #[inline]
+    pub(super) fn send_until_while(
+        &mut self,
+        header: Header,
+        payload: &[u8],
+        deadline: Deadline,
+        other: &mut impl Meanwhile,
+    ) -> Result<(), Error> {
+        let header = header.whole();
+        if self.push(&header, payload) {
+            return Ok(());
+        }
+        self.send_somehow(header, payload, other, Backpressure::Wait, Some(deadline))
+    }
+
     /// Like [`Sender::send`], but never waits.
     ///
     /// # Errors
@@ -131,6 +155,20 @@ impl Sender {
         self.reserve_while(header, payload_bytes, &mut ())
     }
 
+    /// Like [`Sender::reserve`] under [`Backpressure::Wait`], but waits for room until `deadline` at the most.
+    ///
+    /// # Errors
+    /// As [`Sender::reserve`].
+    #[inline]
+    pub fn reserve_until(
+        &mut self,
+        header: Header,
+        payload_bytes: usize,
+        deadline: Deadline,
+    ) -> Result<Slot<'_>, Error> {
+        self.reserve_somehow(header, payload_bytes, Backpressure::Wait, Some(deadline), &mut ())
+    }
+
     #[inline]
     pub(super) fn reserve_while(
         &mut self,
@@ -138,8 +176,20 @@ impl Sender {
         payload_bytes: usize,
         other: &mut impl Meanwhile,
     ) -> Result<Slot<'_>, Error> {
+        self.reserve_somehow(header, payload_bytes, self.backpressure, None, other)
+    }
+
+    #[inline(always)]
+    pub(super) fn reserve_somehow(
+        &mut self,
+        header: Header,
+        payload_bytes: usize,
+        backpressure: Backpressure,
+        mut deadline: Option<Deadline>,
+        other: &mut impl Meanwhile,
+    ) -> Result<Slot<'_>, Error> {
         if self.abandoned.is_some() || self.producer.claim(payload_bytes).is_err() {
-            self.make_ready(payload_bytes, self.backpressure, &mut None, other)?;
+            self.make_ready(payload_bytes, backpressure, &mut deadline, other)?;
         }
         let reserved = self.producer.reserve(header.whole(), payload_bytes);
         // make_ready() has just made the room.
@@ -241,10 +291,23 @@ impl Sender {
         other: &mut impl Meanwhile,
         backpressure: Backpressure,
     ) -> Result<(), Error> {
+        self.send_somehow(header, payload, other, backpressure, None)
+    }
+
+    /// Sends a message of any size, at most until `deadline` (`None`: the timeout's, set when the first wait begins).
+    #[cold]
+    fn send_somehow(
+        &mut self,
+        header: Header,
+        payload: &[u8],
+        other: &mut impl Meanwhile,
+        backpressure: Backpressure,
+        mut deadline: Option<Deadline>,
+    ) -> Result<(), Error> {
         let sent = if payload.len() <= self.max_record_bytes() {
-            self.send_record(header, payload, backpressure, &mut None, other)
+            self.send_record(header, payload, backpressure, &mut deadline, other)
         } else {
-            self.send_fragments(header, payload, backpressure, other)
+            self.send_fragments(header, payload, backpressure, &mut deadline, other)
         };
         match sent {
             Err(error) if error.kind() == ErrorKind::Full && backpressure == Backpressure::Drop => {
@@ -294,16 +357,16 @@ impl Sender {
         header: Header,
         payload: &[u8],
         mut backpressure: Backpressure,
+        deadline: &mut Option<Deadline>,
         other: &mut impl Meanwhile,
     ) -> Result<(), Error> {
         self.check_length(payload.len())?;
-        let mut deadline = None;
         let mut rest = payload;
         let mut place = header.flags();
         while !rest.is_empty() {
             let (piece, behind) = rest.split_at(rest.len().min(self.fragment_bytes()));
             let flags = if behind.is_empty() { place } else { place.with(Flags::MORE) };
-            let sent = self.send_record(header.with_flags(flags), piece, backpressure, &mut deadline, other);
+            let sent = self.send_record(header.with_flags(flags), piece, backpressure, deadline, other);
             if let Err(error) = sent {
                 if place.contains(Flags::CONTINUED) {
                     self.abandon(header);

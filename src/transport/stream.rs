@@ -9,13 +9,14 @@ use std::time::Duration;
 use super::connect::Connector;
 use super::connection::Connection;
 use super::credentials::Credentials;
+use super::interrupt::{self, Cancellations, Received};
 use super::message::{Message, MessageReader, MessageWriter};
-use super::options::{Backpressure, DEFAULT_RING_BYTES, Options};
+use super::options::{Backpressure, DEFAULT_RING_BYTES, Negotiated, Options};
 use super::receiver::Receiver;
 use super::sender::{Batch, Sender, Slot};
 use crate::error::{Error, ErrorKind};
 use crate::shm::{Direction, Layout, Segment};
-use crate::wait::WaitStrategy;
+use crate::wait::{Deadline, WaitStrategy};
 use crate::wire::Header;
 
 /// A connection that carries messages both ways, in order.
@@ -90,19 +91,16 @@ impl Stream {
         let other_segment = Segment::open(&descriptor, layout, options.segment).map_err(no_memory)?;
         let end = |socket: UnixStream, segment, sends| -> Result<Self, Error> {
             let peer = Credentials::of_peer(&socket).map_err(|errno| Error::system("SO_PEERCRED", errno))?;
-            let connection = Connection::new(OwnedFd::from(socket), segment, peer, None);
-            Ok(Self::assemble(connection, sends, options, options.max_message_bytes as u64))
+            let negotiated = Negotiated::without_handshake(layout, options.max_message_bytes as u64);
+            let connection = Connection::new(OwnedFd::from(socket), segment, peer, negotiated, None);
+            Ok(Self::assemble(connection, sends, options))
         };
         Ok((end(client, segment, Direction::ToServer)?, end(server, other_segment, Direction::ToClient)?))
     }
 
-    pub(super) fn assemble(
-        connection: Connection,
-        sends: Direction,
-        options: Options,
-        peer_max: u64,
-    ) -> Self {
+    pub(super) fn assemble(connection: Connection, sends: Direction, options: Options) -> Self {
         let connection = Arc::new(connection);
+        let peer_max = connection.negotiated().peer_max_message_bytes;
         let mut receiver = Receiver::new(Arc::clone(&connection), sends.opposite(), &options);
         receiver.sees_sends(true);
         Self { sender: Sender::new(connection, sends, &options, peer_max), receiver }
@@ -117,6 +115,16 @@ impl Stream {
     pub fn send(&mut self, header: Header, payload: &[u8]) -> Result<(), Error> {
         self.receiver.expect_answer();
         self.sender.send_while(header, payload, &mut Some(&mut self.receiver))
+    }
+
+    /// Sends a message, waiting for room until `deadline` at the most: see [`Sender::send_until`].
+    ///
+    /// # Errors
+    /// As [`Stream::send`].
+    #[inline]
+    pub fn send_until(&mut self, header: Header, payload: &[u8], deadline: Deadline) -> Result<(), Error> {
+        self.receiver.expect_answer();
+        self.sender.send_until_while(header, payload, deadline, &mut Some(&mut self.receiver))
     }
 
     /// Sends a message without waiting: see [`Sender::try_send`].
@@ -138,6 +146,22 @@ impl Stream {
     pub fn reserve(&mut self, header: Header, payload_bytes: usize) -> Result<Slot<'_>, Error> {
         self.receiver.expect_answer();
         self.sender.reserve_while(header, payload_bytes, &mut Some(&mut self.receiver))
+    }
+
+    /// As [`Stream::reserve`], waiting for room until `deadline` at the most.
+    ///
+    /// # Errors
+    /// As [`Sender::reserve`].
+    #[inline]
+    pub fn reserve_until(
+        &mut self,
+        header: Header,
+        payload_bytes: usize,
+        deadline: Deadline,
+    ) -> Result<Slot<'_>, Error> {
+        self.receiver.expect_answer();
+        let (deadline, other) = (Some(deadline), &mut Some(&mut self.receiver));
+        self.sender.reserve_somehow(header, payload_bytes, Backpressure::Wait, deadline, other)
     }
 
     /// Begins a batch of messages that are published together.
@@ -184,6 +208,40 @@ impl Stream {
     /// As [`Receiver::read_message`].
     pub fn read_message(&mut self) -> Result<MessageReader<'_>, Error> {
         self.receiver.read_message_idling(|| self.sender.trim_idle())
+    }
+
+    /// Waits for a message of any form, at most until `deadline`, or for an interruption: see [`Receiver::receive_any`].
+    ///
+    /// # Errors
+    /// As [`Receiver::receive_any`].
+    #[inline]
+    pub fn receive_any(&mut self, deadline: Deadline) -> Result<Received<'_>, Error> {
+        self.receiver.receive_any_idling(deadline, || self.sender.trim_idle())
+    }
+
+    /// Both directions at once, for one thread: what is received can be answered while it is in the ring.
+    ///
+    /// A send through this sender takes nothing in while it waits for room.
+    pub fn halves(&mut self) -> (&mut Sender, &mut Receiver) {
+        (&mut self.sender, &mut self.receiver)
+    }
+
+    /// The client gives up the request `correlation`: the server's [`Cancellation`](super::Cancellation) of it says so, busy or
+    /// not.
+    pub fn cancel(&self, correlation: u64) {
+        interrupt::cancel(self.sender.kernel().connection().segment(), correlation);
+    }
+
+    /// For the server: what the client gives up.
+    #[must_use]
+    pub fn cancellations(&self) -> Cancellations {
+        Cancellations::new(self.sender.kernel().connection().segment())
+    }
+
+    /// What the handshake has settled.
+    #[must_use]
+    pub fn negotiated(&self) -> Negotiated {
+        self.sender.kernel().connection().negotiated()
     }
 
     /// Gives each direction to a thread of its own. The connection ends when both halves are dropped.

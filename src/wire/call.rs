@@ -44,7 +44,7 @@ pub const SERVER_INFO: u16 = 0xFFF3;
 #[inline]
 #[must_use]
 pub const fn correlation(sequence: u64, slot: usize) -> u64 {
-    sequence << SLOT_BITS | slot as u64 % SLOTS as u64
+    (sequence << SLOT_BITS) | (slot as u64 % SLOTS as u64)
 }
 
 /// The slot of a request: below [`SLOTS`] whatever the peer wrote.

@@ -31,8 +31,22 @@ const PREFIX_BYTES: usize = 12;
 pub struct Features(pub u64);
 
 impl Features {
-    /// What this build can do. No optional ability exists yet.
-    pub const SUPPORTED: Self = Self(0);
+    /// Connections whose threads share a core in real time: see [`Hello::latency_core`]. Said by a client that asks for it.
+    pub const LATENCY_CLASS: Self = Self(1);
+    /// What this build can do.
+    pub const SUPPORTED: Self = Self::LATENCY_CLASS;
+
+    /// Whether all of `other` are among them.
+    #[must_use]
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Those without `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
 
     /// Those that both sides have.
     #[must_use]
@@ -61,8 +75,11 @@ pub struct Hello {
     pub to_client_bytes: u32,
     /// The longest message that the client takes in whole, in bytes.
     pub max_message_bytes: u64,
+    /// 1 + the core that the client's thread of this connection runs on, and the server's should; 0: no latency class. Only
+    /// with [`Features::LATENCY_CLASS`].
+    pub latency_core: u32,
     /// Not used; zero.
-    pub reserved: u64,
+    pub reserved: u32,
 }
 
 /// What the server answers: a welcome (with the segment's descriptor) or a refusal.
@@ -169,12 +186,27 @@ impl Hello {
             struct_bytes: size_of::<Self>() as u32,
             version_oldest: VERSION_OLDEST,
             version: VERSION,
-            features: Features::SUPPORTED.0,
+            features: Features::SUPPORTED.without(Features::LATENCY_CLASS).0,
             to_server_bytes,
             to_client_bytes,
             max_message_bytes,
+            latency_core: 0,
             reserved: 0,
         }
+    }
+
+    /// The same, asking for the latency class on `core`.
+    #[must_use]
+    pub const fn with_latency_core(self, core: u32) -> Self {
+        let features = self.features | Features::LATENCY_CLASS.0;
+        Self { features, latency_core: core.saturating_add(1), ..self }
+    }
+
+    /// The core on which both sides' threads are to share the latency class, if the client asks for it.
+    #[must_use]
+    pub fn wanted_latency_core(&self) -> Option<u32> {
+        let can = Features(self.features).contains(Features::LATENCY_CLASS);
+        self.latency_core.checked_sub(1).filter(|_| can)
     }
 
     /// Reads a message that may not have come whole yet: `None` until it has. What lies behind it is left alone.

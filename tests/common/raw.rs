@@ -61,6 +61,7 @@ pub(crate) struct RawWriter {
 pub(crate) const MORE: u8 = 1;
 pub(crate) const CONTINUED: u8 = 2;
 pub(crate) const ABANDONED: u8 = 4;
+pub(crate) const EXTENDED: u8 = 8;
 
 impl RawWriter {
     /// A record as the protocol wants it, of an event with these flags.
