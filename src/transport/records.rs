@@ -80,7 +80,7 @@ impl Receiver {
     /// As [`Receiver::poll_any_record`], for who does not wait: also whether nothing will ever be there.
     pub(crate) fn poll_or_end(&mut self) -> Result<Option<Found>, Error> {
         match self.poll_any_record()? {
-            None => self.find_nothing(),
+            None if self.has_looked()? => self.poll_any_record(),
             found => Ok(found),
         }
     }

@@ -1,0 +1,4 @@
+//! The same between two processes.
+pub(crate) fn echo() {}
+pub(crate) fn dies() {}
+pub(crate) fn streams() {}
