@@ -94,9 +94,7 @@ pub mod transport;
 #[forbid(unsafe_code)]
 pub mod client;
 
-pub use client::{
-    Call, Client, ClientBuilder, Event, EventPolicy, Events, Items, Reply, ServerInfo, Ticket,
-};
+pub use client::{Call, Client, ClientBuilder, Event, EventPolicy, Events, Items, Reply, ServerInfo, Ticket};
 pub use error::{Error, ErrorKind};
 pub use transport::{
     Backpressure, Batch, ByteStream, Connector, Credentials, Incoming, Listener, ListenerBuilder, Message,

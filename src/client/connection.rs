@@ -470,7 +470,10 @@ pub(super) fn status_error(payload: &Payload<'_>) -> Error {
 #[cold]
 fn all_taken() -> Error {
     let slots = call::SLOTS;
-    Error::new(ErrorKind::ResourceExhausted, format!("{slots} requests wait for their answers: collect some first"))
+    Error::new(
+        ErrorKind::ResourceExhausted,
+        format!("{slots} requests wait for their answers: collect some first"),
+    )
 }
 
 #[cold]
@@ -480,7 +483,8 @@ fn unknown_ticket() -> Error {
 
 #[cold]
 pub(super) fn too_large(limit: usize) -> Error {
-    let message = format!("the answer is longer than the limit of {limit} bytes for messages put together whole");
+    let message =
+        format!("the answer is longer than the limit of {limit} bytes for messages put together whole");
     Error::new(ErrorKind::MessageTooLarge, message)
 }
 

@@ -355,7 +355,9 @@ impl State {
                 );
                 Error::new(ErrorKind::ResourceExhausted, message)
             }
-            Some(Closed::Ended(kind)) => Error::new(*kind, format!("the connection has ended before: {kind}")),
+            Some(Closed::Ended(kind)) => {
+                Error::new(*kind, format!("the connection has ended before: {kind}"))
+            }
             None => ErrorKind::PeerClosed.into(),
         }
     }

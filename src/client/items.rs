@@ -133,7 +133,8 @@ impl Items<'_> {
         let error = match arrived {
             Arrived::InRing(found) => self.client.take_error(self.slot, found),
             Arrived::Stored | Arrived::Streamed => {
-                let error = status_error(&Payload::private(&self.client.state.tickets.entry(self.slot).bytes));
+                let error =
+                    status_error(&Payload::private(&self.client.state.tickets.entry(self.slot).bytes));
                 self.client.state.finish(self.slot);
                 error
             }

@@ -101,6 +101,8 @@ pub(super) fn read<T: FromBytes + IntoBytes>(payload: &Payload<'_>) -> Result<T,
 
 #[cold]
 fn wrong_length(found: usize, expected: usize, name: &str) -> Error {
-    let message = format!("{found} bytes received, expected the {expected} of a {name}: do both sides mean the same type?");
+    let message = format!(
+        "{found} bytes received, expected the {expected} of a {name}: do both sides mean the same type?"
+    );
     Error::new(ErrorKind::InvalidData, message)
 }

@@ -50,7 +50,8 @@ impl Receiver {
             }
             payload.append_to(buffer);
             self.release(found);
-            let whole = found.header.whole();
+            // The first record alone says whether the message is extended.
+            let whole = self.partial.unwrap_or(found.header.whole());
             if !flags.contains(Flags::MORE) {
                 self.partial = None;
                 self.set_plain();

@@ -335,7 +335,8 @@ impl Sender {
     pub(super) fn check_length(&self, bytes: usize) -> Result<(), Error> {
         let limit = self.peer_max_message_bytes;
         if bytes as u64 > limit {
-            let message = format!("message of {bytes} bytes, the peer takes {limit} (write_message has no limit)");
+            let message =
+                format!("message of {bytes} bytes, the peer takes {limit} (write_message has no limit)");
             return Err(Error::new(ErrorKind::MessageTooLarge, message));
         }
         Ok(())

@@ -18,5 +18,9 @@ const WORK: u16 = 7;
 
 #[test]
 fn child_entry() {
-    common::child_entry(&[("echo", processes::echo), ("dies", processes::dies), ("streams", processes::streams)]);
+    common::child_entry(&[
+        ("echo", processes::echo),
+        ("dies", processes::dies),
+        ("streams", processes::streams),
+    ]);
 }

@@ -2,8 +2,8 @@
 
 use std::thread;
 
-use ringwire::wire::call::{MAX_STATUS_BYTES, StatusPayload};
 use ringwire::wire::Status;
+use ringwire::wire::call::{MAX_STATUS_BYTES, StatusPayload};
 use ringwire::{Client, ClientBuilder, Error, ErrorKind, Header, Kind, Listener, Stream, WaitStrategy};
 
 use crate::common::Watchdog;
