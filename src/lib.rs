@@ -94,10 +94,13 @@ pub mod buffer;
 #[forbid(unsafe_code)]
 pub mod transport;
 #[forbid(unsafe_code)]
+pub mod client;
+#[forbid(unsafe_code)]
 pub mod server;
 
+pub use client::{Call, Client, ClientBuilder, Event, EventPolicy, Events, Items, Reply, ServerInfo, Ticket};
 pub use error::{Error, ErrorKind};
-pub use server::{DeferredReply, Failure, Replied, Reply, Request, Server, ServerHandle};
+pub use server::{DeferredReply, Failure, Replied, Server, ServerBuilder, ServerHandle};
 pub use transport::{
     Backpressure, Batch, ByteStream, Connector, Credentials, Incoming, Listener, ListenerBuilder, Message,
     MessageReader, MessageWriter, NamedMessage, NamedReceiver, NamedSender, NamedSlot, Payload, PeerPolicy,

@@ -22,7 +22,8 @@ use super::threads::{Threads, ThreadsConfig};
 use crate::buffer::{Pool, PoolConfig};
 use crate::error::{Error, ErrorKind};
 use crate::transport::{
-    Counter, Credentials, DEFAULT_MAX_MESSAGE_BYTES, Listener, ListenerBuilder, PeerPolicy, WaitStrategy, release_freed_memory,
+    Counter, Credentials, DEFAULT_MAX_MESSAGE_BYTES, Listener, ListenerBuilder, PeerPolicy, WaitStrategy,
+    release_freed_memory,
 };
 
 /// Less than this does not hold a handler.

@@ -2,9 +2,7 @@
 
 use super::core::Core;
 use super::peer::Peer;
-use crate::transport::{
-    DEFAULT_LATENCY_PRIORITY, LatencyGuard, Stream, WaitStrategy, enter_latency_class,
-};
+use crate::transport::{DEFAULT_LATENCY_PRIORITY, LatencyGuard, Stream, WaitStrategy, enter_latency_class};
 
 /// Puts the calling thread where the connection wants it, in the latency class until what this returns is dropped.
 pub(super) fn enter(core: &Core, peer: &Peer, stream: &mut Stream) -> Option<LatencyGuard> {
