@@ -208,9 +208,9 @@ impl<'d> Dispatch<'d> {
                 (ErrorClass::Panic, Failure::internal(format!("the handler panicked: {said}")))
             }
         };
-        if turn.progress == Progress::Broken {
+        if let Progress::Broken(kind) = turn.progress {
             let message = format!("an answer was lost: {}", failure.message());
-            return Err(End::Failed(Error::new(crate::error::ErrorKind::PeerClosed, message)));
+            return Err(End::Failed(Error::new(kind, message)));
         }
         self.fail(context, turn, class, failure)
     }

@@ -23,8 +23,8 @@ pub(super) enum Progress {
     Answered,
     /// A [`DeferredReply`] is responsible.
     Deferred,
-    /// Something was on its way when the connection broke.
-    Broken,
+    /// Something was on its way when the connection broke, in this way.
+    Broken(ErrorKind),
 }
 
 /// What a request's answer needs besides the sender.
@@ -175,7 +175,7 @@ impl fmt::Debug for Reply<'_> {
 #[inline(never)]
 pub(super) fn broken(turn: &mut Turn, error: Error) -> Failure {
     if error.kind() != ErrorKind::MessageTooLarge {
-        turn.progress = Progress::Broken;
+        turn.progress = Progress::Broken(error.kind());
     }
     error.into()
 }

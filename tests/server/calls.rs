@@ -278,7 +278,7 @@ fn middleware_stands_around_the_handler_in_order() {
         builder.handle(24, |_, _| panic!("handler")).handle_streaming(25, |_, items| items.send(b"item"))
     });
     let mut caller = serving.caller();
-    let mut expect = |said: &[&str]| {
+    let expect = |said: &[&str]| {
         for line in said {
             assert_eq!(heard.recv().unwrap(), *line);
         }

@@ -10,6 +10,11 @@ mod common;
 
 mod caller;
 mod calls;
+mod cancelling;
+mod deferred;
+mod ending;
+mod events;
+mod failing;
 
 use common::child_entry as play;
 
