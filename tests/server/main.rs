@@ -15,6 +15,7 @@ mod deferred;
 mod ending;
 mod events;
 mod failing;
+mod limits;
 
 use common::child_entry as play;
 
@@ -25,5 +26,9 @@ fn is_long() -> bool {
 
 #[test]
 fn child_entry() {
-    play(&[]);
+    play(&[
+        ("short of threads", limits::short_of_threads),
+        ("short of descriptors", limits::short_of_descriptors),
+        ("crowded", limits::crowded),
+    ]);
 }
