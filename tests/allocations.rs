@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::Watchdog;
+use ringwire::buffer::{Pool, PoolConfig};
 use ringwire::sync::Counter;
 use ringwire::{ByteStream, Header, Kind, NamedReceiver, NamedSender, Stream, WaitStrategy};
 
@@ -172,6 +173,21 @@ fn allocations_of_bytes() -> u64 {
     ALLOCATIONS.get() - before
 }
 
+/// Buffers that have their memory, and the large one, which is mapped.
+fn allocations_of_the_pool() -> u64 {
+    let pool = Pool::new(PoolConfig::default()).unwrap();
+    let mut before = 0;
+    for number in 0..1000 {
+        if number == 1 {
+            before = ALLOCATIONS.get();
+        }
+        for bytes in [64, 50_000, 1 << 20] {
+            drop(pool.acquire(bytes, None).unwrap());
+        }
+    }
+    ALLOCATIONS.get() - before
+}
+
 #[test]
 fn no_message_costs_an_allocation() {
     let _watchdog = Watchdog::start();
@@ -188,4 +204,5 @@ fn no_message_costs_an_allocation() {
     }
     assert_eq!(allocations_when_full(), 0);
     assert_eq!(allocations_of_bytes(), 0);
+    assert_eq!(allocations_of_the_pool(), 0);
 }
