@@ -10,6 +10,7 @@ use std::sync::Arc;
 use iai_callgrind::{
     Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
 };
+use ringwire::buffer::{Pool, PoolConfig};
 use ringwire::ring::{Consumer, Producer, Tuning};
 use ringwire::shm::{Direction, Layout, Segment, SegmentOptions};
 use ringwire::sync::{Heard, Kernel, Native, NativeWord};
@@ -265,6 +266,28 @@ library_benchmark_group!(
     name = client_paths;
     benchmarks = client_call, client_call_with, client_submit_and_collect, client_stream
 );
+
+/// A pool whose first buffers have memory.
+fn pool() -> Pool {
+    let pool = Pool::new(PoolConfig::default()).unwrap();
+    for bytes in [4096, 65_536] {
+        let _both = (pool.try_acquire(bytes).unwrap(), pool.try_acquire(bytes).unwrap());
+    }
+    pool
+}
+
+#[library_benchmark(config = at_most(265))]
+#[bench::small(pool(), 64)]
+#[bench::medium(pool(), 50_000)]
+fn acquire_and_release(pool: Pool, bytes: usize) -> Pool {
+    drop(black_box(pool.acquire(black_box(bytes), None).unwrap()));
+    pool
+}
+
+library_benchmark_group!(
+    name = pool_paths;
+    benchmarks = acquire_and_release
+);
 library_benchmark_group!(
     name = stream_paths;
     benchmarks = stream_send_and_receive
@@ -274,4 +297,4 @@ library_benchmark_group!(
     benchmarks = send_and_receive, reserve_write_commit, batch_of_16, poll_of_an_empty_ring, check_of_a_record,
         check_of_a_header
 );
-main!(library_benchmark_groups = ring_paths, stream_paths, client_paths);
+main!(library_benchmark_groups = ring_paths, stream_paths, client_paths, pool_paths);

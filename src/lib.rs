@@ -90,9 +90,13 @@ pub mod wire;
 pub mod ring;
 pub mod shm;
 #[forbid(unsafe_code)]
+pub mod buffer;
+#[forbid(unsafe_code)]
 pub mod transport;
 #[forbid(unsafe_code)]
 pub mod client;
+#[forbid(unsafe_code)]
+pub mod server;
 
 pub use client::{Call, Client, ClientBuilder, Event, EventPolicy, Events, Items, Reply, ServerInfo, Ticket};
 pub use error::{Error, ErrorKind};

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::Watchdog;
+use ringwire::buffer::{Pool, PoolConfig};
 use ringwire::sync::Counter;
 use ringwire::{ByteStream, Client, Header, Kind, NamedReceiver, NamedSender, Stream, WaitStrategy};
 
@@ -208,7 +209,7 @@ fn call(client: &mut Client, number: u64, buffer: &mut Vec<u8>) {
         2 => {
             let call = client.request(ECHO).deadline(Duration::from_secs(50));
             let write = |slot: &mut ringwire::Slot<'_>| assert_eq!(slot.write(&[7; 64]), 64);
-            assert_eq!(call.call_with(64, write, |payload| payload.copy_to(&mut copy)).unwrap(), 72);
+            assert_eq!(call.call_with(64, write, |payload| payload.copy_to(&mut copy)).unwrap(), 64);
         }
         3 => {
             let tickets = [0; 8].map(|_| client.submit(ECHO, &[7; 64]).unwrap());
@@ -255,6 +256,21 @@ fn allocations_of_calls(strategy: WaitStrategy, rounds: u64) -> u64 {
     allocations
 }
 
+/// Buffers that have their memory, and the large one, which is mapped.
+fn allocations_of_the_pool() -> u64 {
+    let pool = Pool::new(PoolConfig::default()).unwrap();
+    let mut before = 0;
+    for number in 0..1000 {
+        if number == 1 {
+            before = ALLOCATIONS.get();
+        }
+        for bytes in [64, 50_000, 1 << 20] {
+            drop(pool.acquire(bytes, None).unwrap());
+        }
+    }
+    ALLOCATIONS.get() - before
+}
+
 #[test]
 fn no_message_costs_an_allocation() {
     let _watchdog = Watchdog::start();
@@ -272,4 +288,5 @@ fn no_message_costs_an_allocation() {
     }
     assert_eq!(allocations_when_full(), 0);
     assert_eq!(allocations_of_bytes(), 0);
+    assert_eq!(allocations_of_the_pool(), 0);
 }

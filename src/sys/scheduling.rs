@@ -2,15 +2,83 @@
 
 use nix::errno::Errno;
 
-/// Gives the calling thread `SCHED_FIFO` with `priority` (1 to 99).
+/// In a policy: what the thread starts does not inherit it. `libc` has no name for it on glibc.
+const RESET_ON_FORK: i32 = 0x4000_0000;
+
+/// A thread's scheduling policy with its priority.
 ///
-/// # Errors
-/// `EPERM` without `CAP_SYS_NICE` or a sufficient `RLIMIT_RTPRIO`; `EINVAL` for a priority out of range.
-pub fn set_realtime_priority(priority: i32) -> nix::Result<()> {
-    let parameters = libc::sched_param { sched_priority: priority };
-    // SAFETY: the kernel reads the struct, which outlives the call; 0 is the calling thread.
-    let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) };
-    Errno::result(result).map(drop)
+/// ```
+/// use ringwire::sys::Scheduling;
+/// let before = Scheduling::current()?;
+/// if Scheduling::fifo(10).apply().is_ok() {
+///     assert_eq!(Scheduling::current()?.realtime_priority(), 10);
+///     before.restore()?;
+/// }
+/// # Ok::<(), nix::errno::Errno>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scheduling {
+    policy: i32,
+    priority: i32,
+}
+
+impl Scheduling {
+    /// `SCHED_FIFO` with `priority` (1 to 99), for one thread alone: what it starts is scheduled as usual.
+    #[must_use]
+    pub const fn fifo(priority: i32) -> Self {
+        Self { policy: libc::SCHED_FIFO | RESET_ON_FORK, priority }
+    }
+
+    /// That of the calling thread.
+    ///
+    /// # Errors
+    /// None that the kernel documents for the calling thread; a sandbox may refuse the question.
+    pub fn current() -> nix::Result<Self> {
+        // Not libc's functions: some C libraries refuse them because their meaning is a thread's, not a process's.
+        // SAFETY: takes a thread id only; 0 is the calling thread.
+        let policy = Errno::result(unsafe { libc::syscall(libc::SYS_sched_getscheduler, 0) })?;
+        let mut parameters = libc::sched_param { sched_priority: 0 };
+        // SAFETY: the kernel writes the struct, which outlives the call.
+        let result = unsafe { libc::syscall(libc::SYS_sched_getparam, 0, &raw mut parameters) };
+        Errno::result(result)?;
+        // The kernel's answer is an int.
+        Ok(Self { policy: i32::try_from(policy).unwrap_or(0), priority: parameters.sched_priority })
+    }
+
+    /// The priority under `SCHED_FIFO` and `SCHED_RR` (1 to 99), 0 under any other policy.
+    #[must_use]
+    pub const fn realtime_priority(self) -> i32 {
+        match self.policy & !RESET_ON_FORK {
+            libc::SCHED_FIFO | libc::SCHED_RR => self.priority,
+            _ => 0,
+        }
+    }
+
+    /// Gives it to the calling thread. The nice value stays.
+    ///
+    /// # Errors
+    /// `EPERM` without `CAP_SYS_NICE` or a sufficient `RLIMIT_RTPRIO`; `EINVAL` for a priority out of range.
+    pub fn apply(self) -> nix::Result<()> {
+        let parameters = libc::sched_param { sched_priority: self.priority };
+        // SAFETY: the kernel reads the struct, which outlives the call; 0 is the calling thread.
+        let result =
+            unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, self.policy, &raw const parameters) };
+        Errno::result(result).map(drop)
+    }
+
+    /// Gives the calling thread back what [`current`](Self::current) found before [`fifo`](Self::fifo) was applied.
+    ///
+    /// Without `CAP_SYS_NICE` one mark stays: the kernel lets nobody else allow what the thread starts to inherit a
+    /// policy again. That matters only to a thread which had been real-time before.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub fn restore(self) -> nix::Result<()> {
+        match self.apply() {
+            Err(Errno::EPERM) => Self { policy: self.policy | RESET_ON_FORK, ..self }.apply(),
+            other => other,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -19,6 +87,15 @@ mod tests {
 
     #[test]
     fn a_priority_out_of_range_is_refused() {
-        assert_eq!(set_realtime_priority(1000), Err(Errno::EINVAL));
+        let before = Scheduling::current().unwrap();
+        assert_eq!(Scheduling::fifo(1000).apply(), Err(Errno::EINVAL));
+        assert_eq!(Scheduling::current(), Ok(before));
+    }
+
+    #[test]
+    fn only_real_time_policies_have_a_priority() {
+        assert_eq!(Scheduling::fifo(7).realtime_priority(), 7);
+        assert_eq!(Scheduling { policy: libc::SCHED_RR, priority: 3 }.realtime_priority(), 3);
+        assert_eq!(Scheduling { policy: libc::SCHED_OTHER, priority: 0 }.realtime_priority(), 0);
     }
 }

@@ -13,6 +13,8 @@ mod credentials;
 mod fragments;
 mod handshake;
 mod interrupt;
+mod latency;
+mod limits;
 mod listener;
 mod message;
 pub mod named;
@@ -31,6 +33,8 @@ pub use bytes::ByteStream;
 pub use connect::Connector;
 pub use credentials::{Credentials, PeerPolicy};
 pub use interrupt::{Cancellation, Cancellations, Interrupter, Received, SharedCancellation};
+pub use latency::{DEFAULT_LATENCY_PRIORITY, LatencyGuard, enter_latency_class};
+pub use limits::raise_fd_limit;
 pub use listener::{Incoming, Listener, ListenerBuilder};
 pub use message::{Message, MessageReader, MessageWriter};
 pub use named::{NamedMessage, NamedReceiver, NamedSender, NamedSlot};
@@ -41,6 +45,7 @@ pub use stream::Stream;
 
 pub use crate::ring::Readiness;
 pub use crate::sync::Counter;
+pub use crate::sys::{limit_malloc_arenas, release_freed_memory};
 pub use crate::wait::{Deadline, WaitStrategy};
 pub use crate::wire::Status;
 

@@ -4,6 +4,7 @@
 
 pub(crate) mod namespaces;
 pub(crate) mod raw;
+pub(crate) mod scene;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};

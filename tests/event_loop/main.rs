@@ -10,11 +10,11 @@ mod hostile;
 mod serving;
 mod steps;
 
+use common::scene::{event, listen};
 use std::time::Duration;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use ringwire::{Error, Header, Kind, Listener, Readiness, Stream};
-use tempfile::TempDir;
+use ringwire::{Error, Header, Readiness, Stream};
 
 #[test]
 fn child_entry() {
@@ -29,17 +29,6 @@ fn child_entry() {
 const TRIGGERS: [(&str, EpollFlags); 2] = [("level", EpollFlags::empty()), ("edge", EpollFlags::EPOLLET)];
 /// Beside the connections' numbers.
 const LISTENER: u64 = u64::MAX;
-
-fn event(correlation: u64) -> Header {
-    Header::new(Kind::Event, 1, correlation)
-}
-
-/// A place for a socket, and the listener in it.
-fn listen() -> (TempDir, Listener) {
-    let directory = tempfile::tempdir().unwrap();
-    let listener = Listener::bind(directory.path().join("s.sock")).unwrap();
-    (directory, listener)
-}
 
 /// The next message if it is there; the stream is free again afterwards.
 fn take_one(stream: &mut Stream) -> Result<Option<(Header, Vec<u8>)>, Error> {

@@ -12,12 +12,13 @@ mod objects;
 mod owners;
 mod traffic;
 
+use common::scene::{STRATEGIES, event, strategy};
 use std::path::PathBuf;
 use std::{fs, process};
 
 use nix::sys::mman::shm_unlink;
 use ringwire::sync::Counter;
-use ringwire::{Error, ErrorKind, Header, Kind, NamedMessage, NamedReceiver, NamedSender, WaitStrategy};
+use ringwire::{Error, ErrorKind, NamedMessage, NamedReceiver, NamedSender};
 
 #[test]
 fn child_entry() {
@@ -35,20 +36,6 @@ fn child_entry() {
 }
 
 const RING: u32 = 4096;
-
-const STRATEGIES: [(&str, WaitStrategy); 3] = [
-    ("spin then park", WaitStrategy::SpinThenPark),
-    ("park", WaitStrategy::ParkAtOnce),
-    ("spin", WaitStrategy::SpinOnly),
-];
-
-fn strategy(name: &str) -> WaitStrategy {
-    STRATEGIES.iter().find(|(known, _)| *known == name).unwrap().1
-}
-
-fn event(correlation: u64) -> Header {
-    Header::new(Kind::Event, 1, correlation)
-}
 
 #[track_caller]
 fn kind<T>(result: Result<T, Error>) -> ErrorKind {

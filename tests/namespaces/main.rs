@@ -20,11 +20,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::namespaces::{Plan, are_forbidden, born_by};
+use common::scene::event;
 use common::{Second, comes_true, say, second, second_command};
 use nix::sched::CloneFlags;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
-use ringwire::{Header, Kind};
 use tempfile::TempDir;
 
 #[test]
@@ -41,10 +41,6 @@ fn child_entry() {
 }
 
 const KINDS: [&str; 4] = ["pid", "ipc", "mnt", "user"];
-
-fn event(correlation: u64) -> Header {
-    Header::new(Kind::Event, 1, correlation)
-}
 
 /// What a container's processes see beside their own: a directory in a directory with something secret.
 struct Host {

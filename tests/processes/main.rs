@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use common::scene::{STRATEGIES, event, listen, strategy};
 use common::{Second, Watchdog, assert_bytes, bytes, fill, second, setting};
-use ringwire::{ErrorKind, Header, Kind, Listener, Stream, WaitStrategy};
-use tempfile::TempDir;
+use ringwire::{ErrorKind, Listener, Stream};
 
 #[test]
 fn child_entry() {
@@ -35,27 +35,6 @@ fn child_entry() {
         ("many clients", leaks::many_clients),
         ("many servers", leaks::many_servers),
     ]);
-}
-
-const STRATEGIES: [(&str, WaitStrategy); 3] = [
-    ("spin then park", WaitStrategy::SpinThenPark),
-    ("park", WaitStrategy::ParkAtOnce),
-    ("spin", WaitStrategy::SpinOnly),
-];
-
-fn strategy(name: &str) -> WaitStrategy {
-    STRATEGIES.iter().find(|(known, _)| *known == name).unwrap().1
-}
-
-fn event(correlation: u64) -> Header {
-    Header::new(Kind::Event, 1, correlation)
-}
-
-/// A place for a socket, and the listener in it.
-fn listen() -> (TempDir, Listener) {
-    let directory = tempfile::tempdir().unwrap();
-    let listener = Listener::bind(directory.path().join("s.sock")).unwrap();
-    (directory, listener)
 }
 
 /// Starts `role` as a client of `listener`.

@@ -21,10 +21,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{env, fs, thread};
 
+use common::scene::{STRATEGIES, event, listen, place, strategy};
 use common::{Second, bytes, comes_true, second, setting};
 use nix::sys::signal::Signal;
-use ringwire::{Error, ErrorKind, Header, Kind, Listener, Stream, WaitStrategy};
-use tempfile::TempDir;
+use ringwire::{Error, ErrorKind, Listener, Stream};
 
 #[test]
 fn child_entry() {
@@ -54,18 +54,8 @@ fn child_entry() {
     ]);
 }
 
-const STRATEGIES: [(&str, WaitStrategy); 3] = [
-    ("spin then park", WaitStrategy::SpinThenPark),
-    ("park", WaitStrategy::ParkAtOnce),
-    ("spin", WaitStrategy::SpinOnly),
-];
-
 /// How long after a wait began: still in its spin or just asleep, on the word, on the lifeline.
 const STAGES_MS: [u64; 3] = [0, 4, 60];
-
-fn strategy(name: &str) -> WaitStrategy {
-    STRATEGIES.iter().find(|(known, _)| *known == name).unwrap().1
-}
 
 fn is_full_form() -> bool {
     env::var("RINGWIRE_STRANGE").is_ok_and(|form| form == "full")
@@ -74,21 +64,6 @@ fn is_full_form() -> bool {
 /// How long a process is stopped.
 fn stop_time() -> Duration {
     Duration::from_secs(if is_full_form() { 10 } else { 1 })
-}
-
-const fn event(correlation: u64) -> Header {
-    Header::new(Kind::Event, 1, correlation)
-}
-
-fn place() -> (TempDir, PathBuf) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("s.sock");
-    (directory, path)
-}
-
-fn listen() -> (TempDir, Listener) {
-    let (directory, path) = place();
-    (directory, Listener::bind(path).unwrap())
 }
 
 /// Starts `role` as a client of `listener`, with rings of 4 KiB.

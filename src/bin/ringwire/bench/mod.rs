@@ -7,6 +7,7 @@ mod arena;
 mod bytes;
 mod limits;
 mod machine;
+mod mode;
 mod oneway;
 mod report;
 mod rtt;

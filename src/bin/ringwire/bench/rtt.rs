@@ -4,36 +4,16 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum};
-use ringwire::{Header, Kind, Listener, Stream, WaitStrategy};
+use clap::Args;
+use ringwire::{Header, Kind, Listener, Stream};
 use serde_json::json;
 
 use super::arena::{Arena, PAIRS};
 use super::limits::{BLOCK_ROUND_TRIPS, QUICK, futex_block, futex_block_peer, line_block, line_block_peer};
 use super::machine::{busy_wait, pin, steal_ticks, unpin};
+use super::mode::Mode;
 use super::report::{Samples, median, print, rounded};
 use crate::child::{PrivateDirectory, spawn};
-
-/// What both sides do while they wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Mode {
-    /// Poll; the limit is the ping-pong of two cache lines
-    Spin,
-    /// Sleep at once; the limit is a ping-pong of two futexes
-    Block,
-    /// Poll for as long as it pays, then sleep; the limit is the cache lines'
-    Adaptive,
-}
-
-impl Mode {
-    fn strategy(self) -> WaitStrategy {
-        match self {
-            Self::Spin => WaitStrategy::SpinOnly,
-            Self::Block => WaitStrategy::ParkAtOnce,
-            Self::Adaptive => WaitStrategy::SpinThenPark,
-        }
-    }
-}
 
 /// `bench rtt`
 #[derive(Args, Debug)]
