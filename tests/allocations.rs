@@ -180,7 +180,8 @@ const STREAM: u16 = 3;
 
 fn serve(mut server: Stream) {
     COUNTED.set(true);
-    while let Ok(message) = server.receive() {
+    loop {
+        let Ok(message) = server.receive() else { break };
         let (asked, mut copy) = (message.header(), [0; 72]);
         let count = message.payload().copy_to(&mut copy);
         drop(message);

@@ -10,7 +10,8 @@ use super::server_info::ServerInfo;
 use super::tickets::{Expected, Fault, Ticket};
 use crate::error::{Error, ErrorKind};
 use crate::transport::{Deadline, Found, Meanwhile, Payload, Receiver, Stream, Unsent};
-use crate::wire::{Header, Kind, call};
+use crate::wire::call::{self, StatusPayload};
+use crate::wire::{Header, Kind};
 
 /// A connection to a server: calls, pipelined and streamed ones, and events.
 ///
@@ -420,7 +421,7 @@ impl Client {
     pub(super) fn take_error(&mut self, slot: usize, found: Found) -> Error {
         self.state.finish(slot);
         let (_, receiver) = self.stream.halves();
-        let error = status_error(&receiver.record_payload(&found));
+        let error = status_error(parse_status(&receiver.record_payload(&found)));
         receiver.release_record(found);
         error
     }
@@ -439,7 +440,7 @@ impl Client {
                 Err(streamed(message_type))
             }
             None if kind == Kind::Error => {
-                let error = status_error(&Payload::private(&entry.bytes));
+                let error = status_error(parse_status(&Payload::private(&entry.bytes)));
                 self.state.finish(slot);
                 Err(error)
             }
@@ -462,8 +463,7 @@ pub(super) fn with_deadline(header: Header, deadline: Deadline) -> Header {
     if deadline == Deadline::NEVER { header } else { header.extended() }
 }
 
-pub(super) fn status_error(payload: &Payload<'_>) -> Error {
-    let said = parse_status(payload);
+pub(super) fn status_error(said: StatusPayload) -> Error {
     Error::answered(said.status, said.message, said.retry_after)
 }
 

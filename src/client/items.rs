@@ -1,6 +1,7 @@
 //! [`Items`]: a streamed response, item by item.
 
 use super::connection::{Arrived, Client, status_error, too_large};
+use super::intake::parse_status;
 use super::reply::Reply;
 use super::tickets::{Expected, Fault};
 use crate::error::Error;
@@ -130,16 +131,19 @@ impl Items<'_> {
     }
 
     fn take_end(&mut self, arrived: Arrived) -> Result<(), Error> {
-        let error = match arrived {
-            Arrived::InRing(found) => self.client.take_error(self.slot, found),
+        let said = match arrived {
+            Arrived::InRing(found) => {
+                let (_, receiver) = self.client.stream.halves();
+                let said = parse_status(&receiver.record_payload(&found));
+                receiver.release_record(found);
+                said
+            }
             Arrived::Stored | Arrived::Streamed => {
-                let error =
-                    status_error(&Payload::private(&self.client.state.tickets.entry(self.slot).bytes));
-                self.client.state.finish(self.slot);
-                error
+                parse_status(&Payload::private(&self.client.state.tickets.entry(self.slot).bytes))
             }
         };
-        if error.status() == Some(Status::Ok) { Ok(()) } else { Err(error) }
+        self.client.state.finish(self.slot);
+        if said.status == Status::Ok { Ok(()) } else { Err(status_error(said)) }
     }
 }
 
