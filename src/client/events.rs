@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::connection::{Arrived, Client};
+use super::connection::Client;
 use super::intake::Awaited;
 use super::reply;
+use super::waiting::Arrived;
 use crate::error::{Error, ErrorKind};
 use crate::transport::{Deadline, Message, Payload};
 
@@ -129,7 +130,7 @@ impl Client {
             Arrived::InRing(found) => {
                 let (_, receiver) = self.stream.halves();
                 let message_type = found.header().message_type;
-                Some(Event { message_type, source: Source::Ring(receiver.into_message(found)) })
+                Some(Event { message_type, source: Source::Ring(receiver.hand_out(found)) })
             }
             Arrived::Stored | Arrived::Streamed => {
                 let (message_type, bytes) = self.state.events.pop()?;

@@ -1,9 +1,10 @@
 //! [`Items`]: a streamed response, item by item.
 
-use super::connection::{Arrived, Client, status_error, too_large};
+use super::connection::Client;
 use super::intake::parse_status;
 use super::reply::Reply;
 use super::tickets::{Expected, Fault};
+use super::waiting::{Arrived, status_error, too_large};
 use crate::error::Error;
 use crate::transport::{Deadline, Payload};
 use crate::wire::{Header, Kind, Status};
@@ -93,7 +94,7 @@ impl Items<'_> {
         match self.client.await_slot(self.slot, self.item) {
             Ok(Arrived::InRing(found)) if found.header() == self.item => {
                 let (_, receiver) = self.client.stream.halves();
-                Ok(Some(Reply::in_ring(receiver.into_message(found))))
+                Ok(Some(Reply::in_ring(receiver.hand_out(found))))
             }
             Ok(arrived) => self.take_other(arrived),
             Err(error) => {

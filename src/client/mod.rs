@@ -108,6 +108,7 @@ mod request;
 mod server_info;
 mod tickets;
 mod typed;
+mod waiting;
 
 pub use builder::ClientBuilder;
 pub use connection::Client;

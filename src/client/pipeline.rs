@@ -1,9 +1,10 @@
 //! Pipelining: up to 64 requests under way, answered in any order.
 
-use super::connection::{Arrived, Client};
+use super::connection::Client;
 use super::intake::{Awaited, Full};
 use super::reply::Reply;
 use super::tickets::{Expected, Ticket};
+use super::waiting::Arrived;
 use crate::error::{Error, ErrorKind};
 use crate::transport::Deadline;
 use crate::wire::{Header, Kind};
