@@ -2,9 +2,10 @@
 
 use std::mem;
 
-use super::connection::{Arrived, Client};
+use super::connection::Client;
 use super::reply::Reply;
 use super::tickets::Expected;
+use super::waiting::Arrived;
 use crate::error::Error;
 use crate::transport::{Deadline, Payload, Slot};
 use crate::wire::{Header, Kind};

@@ -93,13 +93,7 @@ impl State {
     /// Whether answers that wait to be collected fill the place there is for them.
     #[inline(always)]
     pub(super) fn is_full(&self) -> bool {
-        self.stored_bytes >= self.max_message_bytes
-    }
-
-    /// Whether the next record begins a message.
-    #[inline]
-    pub(super) fn is_between_messages(&self) -> bool {
-        self.under_way.is_none()
+        self.stored_bytes > 0 && self.stored_bytes >= self.max_message_bytes
     }
 
     /// Puts a record where it belongs.

@@ -1,8 +1,10 @@
 //! [`Items`]: a streamed response, item by item.
 
-use super::connection::{Arrived, Client, status_error, too_large};
+use super::connection::Client;
+use super::intake::parse_status;
 use super::reply::Reply;
 use super::tickets::{Expected, Fault};
+use super::waiting::{Arrived, status_error, too_large};
 use crate::error::Error;
 use crate::transport::{Deadline, Payload};
 use crate::wire::{Header, Kind, Status};
@@ -92,7 +94,7 @@ impl Items<'_> {
         match self.client.await_slot(self.slot, self.item) {
             Ok(Arrived::InRing(found)) if found.header() == self.item => {
                 let (_, receiver) = self.client.stream.halves();
-                Ok(Some(Reply::in_ring(receiver.into_message(found))))
+                Ok(Some(Reply::in_ring(receiver.hand_out(found))))
             }
             Ok(arrived) => self.take_other(arrived),
             Err(error) => {
@@ -130,16 +132,19 @@ impl Items<'_> {
     }
 
     fn take_end(&mut self, arrived: Arrived) -> Result<(), Error> {
-        let error = match arrived {
-            Arrived::InRing(found) => self.client.take_error(self.slot, found),
+        let said = match arrived {
+            Arrived::InRing(found) => {
+                let (_, receiver) = self.client.stream.halves();
+                let said = parse_status(&receiver.record_payload(&found));
+                receiver.release_record(found);
+                said
+            }
             Arrived::Stored | Arrived::Streamed => {
-                let error =
-                    status_error(&Payload::private(&self.client.state.tickets.entry(self.slot).bytes));
-                self.client.state.finish(self.slot);
-                error
+                parse_status(&Payload::private(&self.client.state.tickets.entry(self.slot).bytes))
             }
         };
-        if error.status() == Some(Status::Ok) { Ok(()) } else { Err(error) }
+        self.client.state.finish(self.slot);
+        if said.status == Status::Ok { Ok(()) } else { Err(status_error(said)) }
     }
 }
 
