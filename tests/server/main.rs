@@ -5,7 +5,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests end by panicking")]
 
 #[path = "../common/mod.rs"]
-#[allow(dead_code, reason = "each test binary uses a part of it")]
 mod common;
 
 mod caller;
@@ -29,6 +28,7 @@ fn child_entry() {
     play(&[
         ("short of threads", limits::short_of_threads),
         ("short of descriptors", limits::short_of_descriptors),
+        ("under load", ending::under_load),
         ("crowded", limits::crowded),
     ]);
 }
