@@ -152,7 +152,8 @@ impl ConnectionHandle {
         self.peer.push_event(QueuedEvent { message_type: event_type, payload: Arc::from(payload) })
     }
 
-    /// Closes the connection once the request under way, if there is one, is answered. Does not wait for that.
+    /// Closes the connection once the handler under way, if there is one, has returned. Its answer is still sent, if there
+    /// is room for it. Does not wait for any of that.
     pub fn disconnect(&self) {
         self.peer.want(Wanted::Disconnect);
     }

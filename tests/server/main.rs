@@ -15,6 +15,7 @@ mod ending;
 mod events;
 mod failing;
 mod limits;
+mod with_client;
 
 use common::child_entry as play;
 
