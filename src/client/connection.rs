@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::builder::ClientBuilder;
-use super::intake::{Closed, State};
+use super::intake::{Awaited, Closed, State};
 use super::server_info::ServerInfo;
 use super::tickets::{Expected, Ticket};
 use super::waiting::Intake;
@@ -166,9 +166,19 @@ impl Client {
 
     /// The slot and the correlation for a request that is about to be sent.
     #[inline(always)]
-    pub(super) fn next_slot(&self) -> Result<(usize, u64), Error> {
+    pub(super) fn next_slot(&mut self) -> Result<(usize, u64), Error> {
         self.check_open()?;
-        self.state.tickets.next().ok_or_else(all_taken)
+        match self.state.tickets.next() {
+            Some(next) => Ok(next),
+            None => self.free_slot(),
+        }
+    }
+
+    /// Answers that nobody waits for may have come, and have yet to be taken in.
+    #[cold]
+    fn free_slot(&mut self) -> Result<(usize, u64), Error> {
+        let looked = self.poll_for(Awaited::Nothing);
+        self.state.tickets.next().ok_or_else(|| looked.err().unwrap_or_else(all_taken))
     }
 
     #[inline(always)]

@@ -144,7 +144,11 @@ impl Items<'_> {
             }
         };
         self.client.state.finish(self.slot);
-        if said.status == Status::Ok { Ok(()) } else { Err(status_error(said)) }
+        if said.status == Status::Ok {
+            Ok(())
+        } else {
+            Err(status_error(said, self.client.state.tickets.entry(self.slot).deadline))
+        }
     }
 }
 

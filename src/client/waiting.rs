@@ -7,7 +7,7 @@ use super::tickets::Fault;
 use crate::error::{Error, ErrorKind};
 use crate::transport::{Deadline, Found, Meanwhile, Payload, Receiver};
 use crate::wire::call::StatusPayload;
-use crate::wire::{Header, Kind};
+use crate::wire::{Header, Kind, Status};
 
 /// Where what a caller waits for is.
 #[derive(Clone, Copy, Debug)]
@@ -176,8 +176,9 @@ impl Client {
     #[cold]
     pub(super) fn take_error(&mut self, slot: usize, found: Found) -> Error {
         self.state.finish(slot);
+        let deadline = self.state.tickets.entry(slot).deadline;
         let (_, receiver) = self.stream.halves();
-        let error = status_error(parse_status(&receiver.record_payload(&found)));
+        let error = status_error(parse_status(&receiver.record_payload(&found)), deadline);
         receiver.release_record(found);
         error
     }
@@ -196,7 +197,7 @@ impl Client {
                 Err(streamed(message_type))
             }
             None if kind == Kind::Error => {
-                let error = status_error(parse_status(&Payload::private(&entry.bytes)));
+                let error = status_error(parse_status(&Payload::private(&entry.bytes)), entry.deadline);
                 self.state.finish(slot);
                 Err(error)
             }
@@ -208,7 +209,12 @@ impl Client {
     }
 }
 
-pub(super) fn status_error(said: StatusPayload) -> Error {
+/// The error for a status that answers a request with this deadline.
+pub(super) fn status_error(said: StatusPayload, deadline: Deadline) -> Error {
+    if said.status == Status::DeadlineExceeded && deadline.has_passed() {
+        // The server has seen it first: to the caller it is the same.
+        return Error::new(ErrorKind::TimedOut, said.message);
+    }
     Error::answered(said.status, said.message, said.retry_after)
 }
 
