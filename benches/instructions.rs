@@ -220,14 +220,14 @@ fn ask(calls: &mut Calls) {
     calls.client.call(WORK, &calls.payload).unwrap().payload().copy_to(&mut calls.received);
 }
 
-#[library_benchmark(config = at_most(600))]
+#[library_benchmark(config = at_most(330))]
 #[bench::bytes_64(answered())]
 fn client_call(mut calls: Box<Calls>) -> Box<Calls> {
     ask(&mut calls);
     calls
 }
 
-#[library_benchmark(config = at_most(600))]
+#[library_benchmark(config = at_most(450))]
 #[bench::bytes_64(answered())]
 fn client_call_with(mut calls: Box<Calls>) -> Box<Calls> {
     let Calls { client, payload, received, .. } = &mut *calls;
@@ -243,7 +243,7 @@ fn client_call_with(mut calls: Box<Calls>) -> Box<Calls> {
     calls
 }
 
-#[library_benchmark(config = at_most(700))]
+#[library_benchmark(config = at_most(360))]
 #[bench::bytes_64(answered())]
 fn client_submit_and_collect(mut calls: Box<Calls>) -> Box<Calls> {
     let ticket = calls.client.submit(WORK, &calls.payload).unwrap();
@@ -251,7 +251,7 @@ fn client_submit_and_collect(mut calls: Box<Calls>) -> Box<Calls> {
     calls
 }
 
-#[library_benchmark(config = at_most(20_000))]
+#[library_benchmark(config = at_most(19_500))]
 #[bench::items_100(streamed())]
 fn client_stream(mut calls: Box<Calls>) -> Box<Calls> {
     let mut items = calls.client.call_streaming(WORK, &calls.payload).unwrap();

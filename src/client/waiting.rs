@@ -22,13 +22,20 @@ pub(super) enum Arrived {
 pub(super) struct Intake<'a> {
     pub(super) receiver: &'a mut Receiver,
     pub(super) state: &'a mut State,
+    /// Whose request is being sent.
+    pub(super) slot: Option<usize>,
 }
 
 impl Meanwhile for Intake<'_> {
     fn take_in(&mut self) -> Result<(), Error> {
-        let taken = self.state.take_in(self.receiver, Awaited::Nothing);
+        let awaited = self.slot.map_or(Awaited::Nothing, Awaited::Sending);
+        let taken = self.state.take_in(self.receiver, awaited);
         self.receiver.publish_consumed();
         match taken {
+            // Its answer is there before its end: the rest of it is of no use.
+            Ok(_) if self.slot.is_some_and(|slot| self.state.tickets.is_ready(slot)) => {
+                Err(ErrorKind::Abandoned.into())
+            }
             // Whoever waits for room waits for a peer that may wait for this.
             Ok(Taken::Blocked(full)) => Err(self.state.blocked(full)),
             // Found again by who waits for an answer; the peer may still read.
@@ -76,6 +83,9 @@ impl Client {
     #[inline(always)]
     pub(super) fn await_slot(&mut self, slot: usize, expected: Header) -> Result<Arrived, Error> {
         let deadline = self.state.tickets.entry(slot).deadline;
+        if self.state.tickets.is_ready(slot) {
+            return Ok(Arrived::Stored);
+        }
         let (sender, receiver) = self.stream.halves();
         let found = match receiver.next_record(deadline, || sender.trim_idle()) {
             Ok(found) if found.header() == expected => return Ok(Arrived::InRing(found)),

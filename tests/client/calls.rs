@@ -346,6 +346,42 @@ fn a_request_given_up_half_sent_may_be_answered_or_not() {
 }
 
 #[test]
+fn an_answer_before_the_requests_end_is_an_answer() {
+    both_ways(
+        |builder| builder,
+        |mut peer| {
+            for size in [5, 200_000, 5, 200_000] {
+                let (sender, receiver) = peer.stream.halves();
+                let header = receiver.read_message().unwrap().header();
+                let answer = ringwire::Header::new(Kind::Response, WORK, header.correlation);
+                sender.send(answer, &bytes(1, size)).unwrap();
+            }
+            let header = peer.stream.read_message().unwrap().header();
+            let answer = ringwire::Header::new(Kind::Error, WORK, header.correlation);
+            peer.stream
+                .send(answer, &crate::peer::status_bytes(Status::MessageTooLarge, "too much"))
+                .unwrap();
+            peer.echo();
+        },
+        |mut client| {
+            let long = vec![7; 1 << 20];
+            let mut buffer = Vec::new();
+            for size in [5, 200_000] {
+                assert_bytes(&client.call(WORK, &long).unwrap().to_vec(), &bytes(1, size), "an early answer");
+            }
+            for size in [5, 200_000] {
+                assert_eq!(client.call_into(WORK, &long, &mut buffer).unwrap(), size);
+                assert_bytes(&buffer, &bytes(1, size), "an early answer in a buffer");
+            }
+            let error = client.call(WORK, &long).unwrap_err();
+            assert_eq!(error.status(), Some(Status::MessageTooLarge));
+            assert_eq!(client.call(WORK, b"on").unwrap().to_vec(), b"on");
+            assert_eq!(client.in_flight(), 0);
+        },
+    );
+}
+
+#[test]
 fn pings_are_answered_and_the_server_is_known() {
     both_ways(
         |builder| builder,
