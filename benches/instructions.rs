@@ -220,7 +220,7 @@ fn ask(calls: &mut Calls) {
     calls.client.call(WORK, &calls.payload).unwrap().payload().copy_to(&mut calls.received);
 }
 
-#[library_benchmark(config = at_most(330))]
+#[library_benchmark(config = at_most(350))]
 #[bench::bytes_64(answered())]
 fn client_call(mut calls: Box<Calls>) -> Box<Calls> {
     ask(&mut calls);
@@ -251,7 +251,7 @@ fn client_submit_and_collect(mut calls: Box<Calls>) -> Box<Calls> {
     calls
 }
 
-#[library_benchmark(config = at_most(19_500))]
+#[library_benchmark(config = at_most(20_000))]
 #[bench::items_100(streamed())]
 fn client_stream(mut calls: Box<Calls>) -> Box<Calls> {
     let mut items = calls.client.call_streaming(WORK, &calls.payload).unwrap();
