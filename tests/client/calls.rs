@@ -273,18 +273,21 @@ fn a_request_beyond_the_servers_limit_is_refused_and_nothing_is_sent() {
 #[test]
 fn an_answer_that_its_sender_gave_up_half_way_still_comes() {
     both_ways(
-        |builder| builder,
+        |builder| builder.max_message_bytes(100_000),
         |mut peer| {
             let asked = peer.next();
             let header = ringwire::Header::new(Kind::Response, WORK, asked.header.correlation);
             let mut writer = peer.stream.write_message(header);
             writer.write_piece(&[1; 50_000]).unwrap();
             drop(writer);
-            peer.respond(&asked, b"at last");
+            let mut writer = peer.stream.write_message(header);
+            writer.write_piece(&[1; 150_000]).unwrap();
+            drop(writer);
+            peer.respond(&asked, &[2; 80_000]);
             peer.see_end();
         },
         |mut client| {
-            assert_eq!(client.call(WORK, b"").unwrap().to_vec(), b"at last");
+            assert_eq!(client.call(WORK, b"").unwrap().to_vec(), [2; 80_000]);
             assert_eq!(client.in_flight(), 0);
         },
     );
