@@ -434,6 +434,32 @@ fn values_travel_as_json() {
 }
 
 #[test]
+fn a_deadline_may_be_a_point_in_time_and_a_message_may_have_one() {
+    both_ways(
+        |builder| builder.ring_bytes(16 << 10).strategy(ringwire::WaitStrategy::ParkAtOnce),
+        |mut peer| {
+            let asked = peer.next();
+            let told = peer.next();
+            assert_eq!((told.header.kind, told.header.correlation), (Kind::Event, 0));
+            assert!(asked.deadline_ns.is_some() && told.deadline_ns > asked.deadline_ns);
+            assert_eq!(told.payload, asked.deadline_ns.unwrap().to_ne_bytes());
+            peer.respond(&asked, b"");
+            peer.see_end();
+        },
+        |mut client| {
+            let deadline = Deadline::after(Duration::from_secs(50));
+            let ticket = client.request(WORK).deadline_at(deadline).submit(b"").unwrap();
+            assert!(ticket.correlation() > 0);
+            let call = client.request(WORK).deadline(Duration::from_secs(55));
+            call.notify(&deadline.as_ns().to_ne_bytes()).unwrap();
+            assert!(client.collect(ticket).unwrap().is_empty());
+            let most = client.max_record_bytes();
+            assert!(most <= (32 << 10) && most >= 4 << 10, "{most}");
+        },
+    );
+}
+
+#[test]
 fn a_client_waits_for_its_server_only_if_it_is_told_to() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s.sock");

@@ -239,6 +239,38 @@ fn a_stream_of_early_items_has_bounds_too() {
 }
 
 #[test]
+fn an_early_item_beyond_the_limit_is_an_error_behind_those_before_it() {
+    both_ways(
+        |builder| builder.max_message_bytes(100_000),
+        |mut peer| {
+            let (sender, receiver) = peer.stream.halves();
+            let mut reader = receiver.read_message().unwrap();
+            let asked = reader.header();
+            reader.next_piece().unwrap();
+            let item = ringwire::Header::new(Kind::StreamItem, WORK, asked.correlation);
+            sender.send(item, b"early").unwrap();
+            let mut writer = sender.write_message(item);
+            writer.write_piece(&[1; 200_000]).unwrap();
+            writer.finish().unwrap();
+            while reader.next_piece().unwrap().is_some() {}
+            drop(reader);
+            let end = ringwire::Header::new(Kind::StreamEnd, WORK, asked.correlation);
+            sender.send(end, &status_bytes(Status::Ok, "")).unwrap();
+            peer.echo();
+        },
+        |mut client| {
+            let mut items = client.call_streaming(WORK, &vec![7; 1 << 20]).unwrap();
+            assert_eq!(items.next_item().unwrap().unwrap().to_vec(), b"early");
+            assert_eq!(items.next_item().unwrap_err().kind(), ErrorKind::MessageTooLarge);
+            assert!(items.next_item().unwrap().is_none());
+            drop(items);
+            assert_eq!(client.call(WORK, b"on").unwrap().to_vec(), b"on");
+            assert_eq!(client.in_flight(), 0);
+        },
+    );
+}
+
+#[test]
 fn a_forgotten_stream_is_skipped() {
     both_ways(
         |builder| builder,
