@@ -11,6 +11,7 @@ use super::middleware::Middleware;
 use super::peer::{EventSettings, Peer, QueuedEvent, Wanted, WhenFull};
 use super::placement::Placement;
 use super::registry::Registry;
+use super::shed::Authenticated;
 use super::stats::{ConnectionSummary, ServerStats, Totals};
 use crate::buffer::Pool;
 use crate::error::{Error, ErrorKind};
@@ -31,6 +32,7 @@ pub(super) struct Settings {
     pub(super) events: EventSettings,
     pub(super) placement: Placement,
     pub(super) latency_cores: Vec<u32>,
+    pub(super) needs_token: bool,
 }
 
 /// Shared by the accepting thread, the connections' threads and the handles.
@@ -215,6 +217,9 @@ impl Core {
     pub(super) fn broadcast(&self, event: &QueuedEvent) -> usize {
         let (mut reached, mut full) = (0, Vec::new());
         for peer in self.peers() {
+            if self.settings.needs_token && peer.info.metadata.get::<Authenticated>().is_none() {
+                continue;
+            }
             match peer.offer_event(event.clone()) {
                 Ok(None) => reached += 1,
                 Ok(Some(_)) => full.push(peer),

@@ -16,6 +16,7 @@ use super::middleware::{Flow, Outcome};
 use super::peer::Peer;
 use super::registry::{Handler, PlainHandler, StreamingHandler, Table};
 use super::reply::{Progress, Reply, Turn, forward};
+use super::shed::Held;
 use crate::error::Error;
 use crate::transport::{Cancellations, Deadline, MessageReader, Payload, Sender};
 use crate::wire::call::SLOTS;
@@ -119,6 +120,7 @@ impl<'d> Dispatch<'d> {
             correlation: header.correlation,
             message_type: header.message_type,
             is_one_way: header.kind == Kind::Event,
+            held: Held::default(),
         }
     }
 
