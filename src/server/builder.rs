@@ -24,7 +24,7 @@ use crate::buffer::{Pool, PoolConfig};
 use crate::error::{Error, ErrorKind};
 use crate::transport::{
     Counter, Credentials, DEFAULT_MAX_MESSAGE_BYTES, Listener, ListenerBuilder, PeerPolicy, WaitStrategy,
-    release_freed_memory,
+    raise_fd_limit, release_freed_memory,
 };
 use crate::wire::call::AUTHENTICATE;
 
@@ -50,6 +50,7 @@ pub struct ServerBuilder {
     policy: Box<dyn ErrorPolicy>,
     accept_if: Option<Box<AcceptIf>>,
     token: Option<Arc<SharedToken>>,
+    raise_fd_limit: bool,
 }
 
 impl ServerBuilder {
@@ -78,6 +79,7 @@ impl ServerBuilder {
             policy: Box::new(DefaultErrorPolicy),
             accept_if: None,
             token: None,
+            raise_fd_limit: false,
         }
     }
 
@@ -231,6 +233,13 @@ impl ServerBuilder {
         self
     }
 
+    /// Lifts the process's soft limit of open descriptors to its hard one when the server is built: see
+    /// [`raise_fd_limit`](crate::transport::raise_fd_limit).
+    pub fn raise_fd_limit(mut self, raise: bool) -> Self {
+        self.raise_fd_limit = raise;
+        self
+    }
+
     /// Allocates all pages of a connection's rings when it is made.
     pub fn reserve(mut self, reserve: bool) -> Self {
         self.listener = self.listener.reserve(reserve);
@@ -250,6 +259,9 @@ impl ServerBuilder {
     /// an impossible placement; else as [`ListenerBuilder::bind`].
     pub fn build(self) -> Result<Server, Error> {
         self.check()?;
+        if self.raise_fd_limit {
+            raise_fd_limit().map_err(|error| Error::system("raising the limit of descriptors", error))?;
+        }
         let pool = Pool::new(self.pool)?;
         let registry = Registry::new();
         for (message_type, handler) in self.handlers {
