@@ -5,7 +5,6 @@
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 mod caller;
 #[path = "../common/mod.rs"]
-#[allow(dead_code, reason = "each test binary uses a part of it")]
 mod common;
 
 mod bucket;

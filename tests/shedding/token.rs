@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringwire::server::shed::{Authenticated, MAX_TOKEN_BYTES, SharedToken};
+use ringwire::server::Logging;
+use ringwire::server::shed::{Authenticated, MAX_TOKEN_BYTES, Rate, RateLimit, SharedToken};
 use ringwire::wire::Status;
 use ringwire::wire::call::{AUTHENTICATE, ECHO, PING, SERVER_INFO, STATS};
 use ringwire::{Client, ErrorKind};
@@ -125,6 +126,22 @@ fn broadcasts_pass_by_who_has_not_sent_the_token() {
     wait_until(|| known.try_event().unwrap().is_some());
     unknown.ping().unwrap();
     assert!(unknown.try_event().unwrap().is_none());
+}
+
+#[test]
+fn the_token_is_asked_for_before_any_middleware_wherever_it_was_chosen() {
+    let _watchdog = Watchdog::start();
+    let rate = RateLimit::new().per_connection(Rate::new(2, Duration::from_secs(3600)));
+    let serving = Serving::start(|builder| {
+        builder.middleware(rate).require_token(SharedToken::new(TOKEN).unwrap()).middleware(Logging)
+    });
+    let mut client = client(&serving);
+    for _ in 0..5 {
+        assert_eq!(refused(client.call(ECHO, b"")).0, Status::Unauthenticated);
+    }
+    client.authenticate(TOKEN).unwrap();
+    client.call(ECHO, b"the second that the rate allows").unwrap();
+    assert_eq!(refused(client.call(ECHO, b"")).0, Status::ResourceExhausted);
 }
 
 #[test]
