@@ -70,7 +70,6 @@ impl ServerBuilder {
                 },
                 placement: Placement::Free,
                 latency_cores: Vec::new(),
-                needs_token: false,
             },
             threads: ThreadsConfig { when_shrunk: Some(when_shrunk), ..ThreadsConfig::default() },
             pool: PoolConfig::default(),
@@ -114,7 +113,6 @@ impl ServerBuilder {
     /// Keep an [`Arc`] of it to read its counters.
     pub fn require_token(mut self, token: impl Into<Arc<SharedToken>>) -> Self {
         self.token = Some(token.into());
-        self.settings.needs_token = true;
         self
     }
 
@@ -268,7 +266,7 @@ impl ServerBuilder {
             registry.add(message_type, handler)?;
         }
         let mut middleware = self.middleware;
-        if let Some(token) = self.token {
+        if let Some(token) = self.token.clone() {
             middleware.insert(0, Box::new(Arc::clone(&token)));
             let answer =
                 Arc::new(move |request: &Request<'_>, reply: Reply<'_>| token.answer(request, reply));
@@ -279,6 +277,7 @@ impl ServerBuilder {
             settings: self.settings,
             registry,
             middleware,
+            token: self.token,
             errors: Errors::new(self.policy),
             pool,
             totals: Totals::default(),

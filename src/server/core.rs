@@ -11,7 +11,7 @@ use super::middleware::Middleware;
 use super::peer::{EventSettings, Peer, QueuedEvent, Wanted, WhenFull};
 use super::placement::Placement;
 use super::registry::Registry;
-use super::shed::Authenticated;
+use super::shed::SharedToken;
 use super::stats::{ConnectionSummary, ServerStats, Totals};
 use crate::buffer::Pool;
 use crate::error::{Error, ErrorKind};
@@ -32,7 +32,6 @@ pub(super) struct Settings {
     pub(super) events: EventSettings,
     pub(super) placement: Placement,
     pub(super) latency_cores: Vec<u32>,
-    pub(super) needs_token: bool,
 }
 
 /// Shared by the accepting thread, the connections' threads and the handles.
@@ -40,6 +39,8 @@ pub(super) struct Core {
     pub(super) settings: Settings,
     pub(super) registry: Registry,
     pub(super) middleware: Vec<Box<dyn Middleware>>,
+    /// Also the first of the middleware.
+    pub(super) token: Option<Arc<SharedToken>>,
     pub(super) errors: Errors,
     pub(super) pool: Pool,
     pub(super) totals: Totals,
@@ -217,7 +218,7 @@ impl Core {
     pub(super) fn broadcast(&self, event: &QueuedEvent) -> usize {
         let (mut reached, mut full) = (0, Vec::new());
         for peer in self.peers() {
-            if self.settings.needs_token && peer.info.metadata.get::<Authenticated>().is_none() {
+            if self.token.is_some() && !SharedToken::is_known(&peer.info) {
                 continue;
             }
             match peer.offer_event(event.clone()) {

@@ -97,6 +97,9 @@ impl<'d> Dispatch<'d> {
         if self.is_unwelcome(&context) {
             return self.refuse_unwelcome(&context);
         }
+        if let Some(Err(failure)) = self.core.token.as_ref().map(|token| token.check_in_pieces(&context)) {
+            return self.refuse(&context, failure);
+        }
         match table.find(header.message_type) {
             Some(Handler::Streaming(handler)) => self.streaming(&**handler, &context, Source::Pieces(reader)),
             Some(Handler::Plain(handler)) => {

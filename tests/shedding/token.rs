@@ -6,8 +6,8 @@ use std::time::Duration;
 use ringwire::server::Logging;
 use ringwire::server::shed::{Authenticated, MAX_TOKEN_BYTES, Rate, RateLimit, SharedToken};
 use ringwire::wire::Status;
-use ringwire::wire::call::{AUTHENTICATE, ECHO, PING, SERVER_INFO, STATS};
-use ringwire::{Client, ErrorKind};
+use ringwire::wire::call::{AUTHENTICATE, ECHO, PING, SERVER_INFO, STATS, StatusPayload};
+use ringwire::{Client, ErrorKind, Header, Kind, Stream};
 
 use super::caller::Serving;
 use super::common::{Watchdog, wait_until};
@@ -142,6 +142,28 @@ fn the_token_is_asked_for_before_any_middleware_wherever_it_was_chosen() {
     client.authenticate(TOKEN).unwrap();
     client.call(ECHO, b"the second that the rate allows").unwrap();
     assert_eq!(refused(client.call(ECHO, b"")).0, Status::ResourceExhausted);
+}
+
+#[test]
+fn who_has_not_sent_the_token_gets_no_buffer_of_the_pool() {
+    let _watchdog = Watchdog::start();
+    let (serving, token) = serving();
+    for message_type in [WORK, AUTHENTICATE] {
+        let (mut sender, mut receiver) = Stream::connect(&serving.path).unwrap().split();
+        let mut writer = sender.write_message(Header::new(Kind::Request, message_type, 64));
+        writer.write_piece(&[b'0'; 50_000]).unwrap();
+        // Answered though the rest has not come.
+        let answer = receiver.receive().unwrap();
+        assert_eq!((answer.header().kind, answer.header().correlation), (Kind::Error, 64));
+        assert_eq!(StatusPayload::parse(&answer.payload().to_vec()).status, Status::Unauthenticated);
+        drop(answer);
+        assert_eq!(serving.handle.pool_stats().lent(), 0);
+        writer.write_piece(&[b'0'; 50_000]).unwrap();
+        writer.finish().unwrap();
+        sender.send(Header::new(Kind::Request, AUTHENTICATE, 128), TOKEN).unwrap();
+        assert_eq!(receiver.receive().unwrap().header().kind, Kind::Response);
+    }
+    assert_eq!((token.refused(), token.wrong()), (1, 1));
 }
 
 #[test]

@@ -16,8 +16,8 @@
 //! In which order: the token first (the builder sees to that), then [`QueueTime`], which has to see everything, then the
 //! rate, then the number in flight, so that no refused request occupies a place.
 //!
-//! A request of more than one record has been put together in a buffer before a middleware is asked; pings and requests
-//! of unknown type reach none.
+//! A request of more than one record has been put together in a buffer before a middleware other than the token's is
+//! asked; pings and requests of unknown type reach none.
 //!
 //! ```
 //! use ringwire::server::shed::{MaxInFlight, QueueTime, Rate, RateLimit, SharedToken};

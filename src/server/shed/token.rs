@@ -7,7 +7,7 @@ use super::bucket::Rate;
 use super::rate::Users;
 use super::whole_ms;
 use crate::error::{Error, ErrorKind};
-use crate::server::{Context, Failure, Flow, Middleware, Replied, Reply, Request};
+use crate::server::{ConnectionInfo, Context, Failure, Flow, Middleware, Replied, Reply, Request};
 use crate::transport::{Counter, Deadline, Payload};
 use crate::wire::call::AUTHENTICATE;
 
@@ -96,9 +96,18 @@ impl SharedToken {
         self.refused.get()
     }
 
-    /// Whether `context` belongs to a client that has sent the token.
-    fn knows(context: &Context<'_>) -> bool {
-        context.connection().metadata().get::<Authenticated>().is_some()
+    /// Whether the client of a connection has sent the token.
+    pub(in crate::server) fn is_known(connection: &ConnectionInfo) -> bool {
+        connection.metadata().get::<Authenticated>().is_some()
+    }
+
+    /// Before a request of several records is put together: who is not known gets no buffer. No token is that long.
+    pub(in crate::server) fn check_in_pieces(&self, context: &Context<'_>) -> Result<(), Failure> {
+        if context.message_type() == AUTHENTICATE {
+            self.wrong.add(1);
+            return Err(not_the_token());
+        }
+        self.before(context).map(drop)
     }
 
     /// The handler of [`AUTHENTICATE`].
@@ -117,7 +126,7 @@ impl SharedToken {
         }
         if !Padded::new(&request.payload()).is(&self.token) {
             self.wrong.add(1);
-            return Err(Failure::unauthenticated("not the token that the server asks for"));
+            return Err(not_the_token());
         }
         guesses.give_back();
         info.metadata().set(Authenticated);
@@ -125,9 +134,14 @@ impl SharedToken {
     }
 }
 
+#[cold]
+fn not_the_token() -> Failure {
+    Failure::unauthenticated("not the token that the server asks for")
+}
+
 impl Middleware for SharedToken {
     fn before(&self, context: &Context<'_>) -> Result<Flow, Failure> {
-        if context.message_type() == AUTHENTICATE || Self::knows(context) {
+        if context.message_type() == AUTHENTICATE || Self::is_known(context.connection()) {
             return Ok(Flow::Continue);
         }
         self.refused.add(1);
