@@ -96,6 +96,7 @@
 //! [`Status::Unavailable`]: crate::wire::Status::Unavailable
 //! [`CorruptPeer`]: crate::ErrorKind::CorruptPeer
 
+mod authenticate;
 mod builder;
 mod calls;
 mod connection;
