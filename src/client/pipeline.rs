@@ -106,6 +106,10 @@ impl Client {
     }
 
     fn await_any(&mut self, deadline: Deadline) -> Result<(usize, Arrived), Error> {
+        self.end_abandoned(deadline)?;
+        if let Some(slot) = self.state.tickets.any_ready() {
+            return Ok((slot, Arrived::Stored));
+        }
         let (sender, receiver) = self.stream.halves();
         let found = match receiver.next_record(deadline, || sender.trim_idle()) {
             Ok(found) => found,

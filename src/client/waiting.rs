@@ -83,6 +83,7 @@ impl Client {
     #[inline(always)]
     pub(super) fn await_slot(&mut self, slot: usize, expected: Header) -> Result<Arrived, Error> {
         let deadline = self.state.tickets.entry(slot).deadline;
+        self.end_abandoned(deadline)?;
         if self.state.tickets.is_ready(slot) {
             return Ok(Arrived::Stored);
         }
@@ -93,6 +94,17 @@ impl Client {
             Err(error) => return Err(self.ended(error)),
         };
         self.await_slowly(found, Awaited::Slot(slot), deadline).map(|(_, arrived)| arrived)
+    }
+
+    /// Before a wait: the server may wait for the rest of a request whose sending failed half-way.
+    #[inline(always)]
+    pub(super) fn end_abandoned(&mut self, deadline: Deadline) -> Result<(), Error> {
+        let (sender, receiver) = self.stream.halves();
+        if !sender.owes_an_end() {
+            return Ok(());
+        }
+        let mut intake = Intake { receiver, state: &mut self.state, slot: None };
+        sender.end_abandoned(deadline, &mut intake).map_err(|error| self.ended(error))
     }
 
     /// Goes on waiting behind `found`, which is not as expected.

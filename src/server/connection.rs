@@ -143,6 +143,11 @@ impl<'s> Connection<'s> {
     #[inline(always)]
     fn take(&mut self) -> Result<Taken, End> {
         let (sender, receiver) = self.stream.halves();
+        if sender.owes_an_end() {
+            sender
+                .end_abandoned(Deadline::after_option(self.core.settings.send_timeout), &mut ())
+                .map_err(End::Failed)?;
+        }
         let received = receiver.receive_any_idling(self.deadline, || sender.trim_idle());
         let mut dispatch = Dispatch {
             core: self.core,

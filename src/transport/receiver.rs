@@ -220,6 +220,10 @@ impl Receiver {
         self.timeout = timeout;
     }
 
+    pub(super) fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
     /// What this half does while it waits.
     pub fn set_wait_strategy(&mut self, strategy: WaitStrategy) {
         self.spinner = self.spinner.with_strategy(strategy);
