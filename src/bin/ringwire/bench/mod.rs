@@ -5,6 +5,7 @@
 
 mod arena;
 mod bytes;
+mod call;
 mod limits;
 mod machine;
 mod mode;
@@ -15,6 +16,8 @@ mod rtt;
 use std::error::Error;
 
 use clap::Subcommand;
+
+pub use mode::Mode;
 
 /// What to measure.
 #[derive(Debug, Subcommand)]
@@ -36,6 +39,8 @@ pub enum PeerCommand {
     Limits(limits::PeerArguments),
     /// Echoes
     Rtt(rtt::PeerArguments),
+    /// Answers calls
+    Call(call::PeerArguments),
     /// Receives
     Stream(oneway::PeerArguments),
     /// Echoes over both
@@ -57,6 +62,7 @@ pub fn run_peer(command: &PeerCommand) -> Result<(), Box<dyn Error>> {
     match command {
         PeerCommand::Limits(arguments) => limits::run_peer(arguments),
         PeerCommand::Rtt(arguments) => rtt::run_peer(arguments),
+        PeerCommand::Call(arguments) => call::run_peer(arguments),
         PeerCommand::Stream(arguments) => oneway::run_peer(arguments),
         PeerCommand::Bytes(arguments) => bytes::run_peer(arguments),
     }
