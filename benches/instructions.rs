@@ -14,7 +14,8 @@ use ringwire::buffer::{Pool, PoolConfig};
 use ringwire::ring::{Consumer, Producer, Tuning};
 use ringwire::shm::{Direction, Layout, Segment, SegmentOptions};
 use ringwire::sync::{Heard, Kernel, Native, NativeWord};
-use ringwire::{Header, Kind, Stream, WaitStrategy};
+use ringwire::wire::call::correlation;
+use ringwire::{Client, Header, Kind, Stream, WaitStrategy};
 
 /// Nobody sleeps here, so nothing is asked of the kernel.
 #[derive(Clone, Copy)]
@@ -167,6 +168,89 @@ fn stream_send_and_receive(mut ends: Box<Ends>) -> Box<Ends> {
     ends
 }
 
+/// The type of every call here.
+const CALLED: u16 = 40;
+/// Calls before the measured one.
+const WARM_UPS: u64 = 3;
+const ITEMS: u32 = 100;
+const ITEM_BYTES: usize = 32;
+
+struct Calling {
+    client: Client,
+    server: Stream,
+    payload: Vec<u8>,
+    received: Vec<u8>,
+}
+
+/// A client in use, whose next call finds its answer in the ring: no waiting is counted.
+fn calling(bytes: usize) -> Box<Calling> {
+    let (stream, server) = Stream::pair_with(65_536, WaitStrategy::SpinOnly).unwrap();
+    let client = Client::builder("").over(stream);
+    let mut calling = Box::new(Calling { client, server, payload: vec![7; bytes], received: vec![0; bytes] });
+    for number in 1..=WARM_UPS {
+        answer(&mut calling, number);
+        call(&mut calling);
+        calling.server.receive().unwrap();
+    }
+    answer(&mut calling, WARM_UPS + 1);
+    calling
+}
+
+/// Answers the request with this number before it is asked: each has the first slot, since none else is under way.
+fn answer(calling: &mut Calling, number: u64) {
+    let header = Header::new(Kind::Response, CALLED, correlation(number, 0));
+    calling.server.send(header, &calling.payload).unwrap();
+}
+
+#[inline(always)]
+fn call(calling: &mut Calling) {
+    let reply = calling.client.call(CALLED, &calling.payload).unwrap();
+    reply.payload().copy_to(&mut calling.received);
+}
+
+#[library_benchmark]
+#[bench::bytes_64(args = (calling(64),), config = at_most(400))]
+#[bench::bytes_1024(args = (calling(1024),), config = at_most(1_000))]
+fn call_on_the_clients_side(mut calling: Box<Calling>) -> Box<Calling> {
+    call(&mut calling);
+    calling
+}
+
+#[library_benchmark(config = at_most(500))]
+#[bench::bytes_64(calling(64))]
+fn submit_and_collect(mut calling: Box<Calling>) -> Box<Calling> {
+    let ticket = calling.client.submit(CALLED, &calling.payload).unwrap();
+    let reply = calling.client.collect(ticket).unwrap();
+    reply.payload().copy_to(&mut calling.received);
+    drop(reply);
+    calling
+}
+
+/// A client whose next call finds a whole stream in the ring.
+fn streamed() -> Box<Calling> {
+    let mut calling = calling(ITEM_BYTES);
+    call(&mut calling);
+    calling.server.receive().unwrap();
+    let number = correlation(WARM_UPS + 2, 0);
+    for _ in 0..ITEMS {
+        calling.server.send(Header::new(Kind::StreamItem, CALLED, number), &calling.payload).unwrap();
+    }
+    calling.server.send(Header::new(Kind::StreamEnd, CALLED, number), &[0; 8]).unwrap();
+    calling
+}
+
+#[library_benchmark(config = at_most(20_000))]
+#[bench::items_100(streamed())]
+fn stream_on_the_clients_side(mut calling: Box<Calling>) -> Box<Calling> {
+    let Calling { client, payload, received, .. } = &mut *calling;
+    let mut items = client.call_streaming(CALLED, payload).unwrap();
+    while let Some(item) = items.next_item().unwrap() {
+        item.payload().copy_to(received);
+    }
+    drop(items);
+    calling
+}
+
 /// A pool whose first buffers have memory.
 fn pool() -> Pool {
     let pool = Pool::new(PoolConfig::default()).unwrap();
@@ -189,6 +273,10 @@ library_benchmark_group!(
     benchmarks = acquire_and_release
 );
 library_benchmark_group!(
+    name = client_paths;
+    benchmarks = call_on_the_clients_side, submit_and_collect, stream_on_the_clients_side
+);
+library_benchmark_group!(
     name = stream_paths;
     benchmarks = stream_send_and_receive
 );
@@ -197,4 +285,4 @@ library_benchmark_group!(
     benchmarks = send_and_receive, reserve_write_commit, batch_of_16, poll_of_an_empty_ring, check_of_a_record,
         check_of_a_header
 );
-main!(library_benchmark_groups = ring_paths, stream_paths, pool_paths);
+main!(library_benchmark_groups = ring_paths, stream_paths, client_paths, pool_paths);
