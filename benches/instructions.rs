@@ -14,7 +14,7 @@ use ringwire::buffer::{Pool, PoolConfig};
 use ringwire::ring::{Consumer, Producer, Tuning};
 use ringwire::shm::{Direction, Layout, Segment, SegmentOptions};
 use ringwire::sync::{Heard, Kernel, Native, NativeWord};
-use ringwire::wire::call::correlation;
+use ringwire::wire::call;
 use ringwire::{Client, Header, Kind, Stream, WaitStrategy};
 
 /// Nobody sleeps here, so nothing is asked of the kernel.
@@ -168,88 +168,104 @@ fn stream_send_and_receive(mut ends: Box<Ends>) -> Box<Ends> {
     ends
 }
 
-/// The type of every call here.
-const CALLED: u16 = 40;
-/// Calls before the measured one.
-const WARM_UPS: u64 = 3;
-const ITEMS: u32 = 100;
-const ITEM_BYTES: usize = 32;
-
-struct Calling {
+/// A client in use, and a server that has answered before it was asked: nobody waits for anybody.
+struct Calls {
     client: Client,
     server: Stream,
+    asked: u64,
     payload: Vec<u8>,
     received: Vec<u8>,
 }
 
-/// A client in use, whose next call finds its answer in the ring: no waiting is counted.
-fn calling(bytes: usize) -> Box<Calling> {
+const WORK: u16 = 7;
+const ITEMS: u64 = 100;
+
+fn calls() -> Box<Calls> {
     let (stream, server) = Stream::pair_with(65_536, WaitStrategy::SpinOnly).unwrap();
     let client = Client::builder("").over(stream);
-    let mut calling = Box::new(Calling { client, server, payload: vec![7; bytes], received: vec![0; bytes] });
-    for number in 1..=WARM_UPS {
-        answer(&mut calling, number);
-        call(&mut calling);
-        calling.server.receive().unwrap();
+    let mut calls = Box::new(Calls { client, server, asked: 0, payload: vec![7; 64], received: vec![0; 64] });
+    for _ in 0..3 {
+        answer(&mut calls, &[Kind::Response]);
+        ask(&mut calls);
+        calls.server.receive().unwrap();
     }
-    answer(&mut calling, WARM_UPS + 1);
-    calling
+    calls
 }
 
-/// Answers the request with this number before it is asked: each has the first slot, since none else is under way.
-fn answer(calling: &mut Calling, number: u64) {
-    let header = Header::new(Kind::Response, CALLED, correlation(number, 0));
-    calling.server.send(header, &calling.payload).unwrap();
+fn answer(calls: &mut Calls, kinds: &[Kind]) {
+    calls.asked += 1;
+    for kind in kinds {
+        let header = Header::new(*kind, WORK, call::correlation(calls.asked, 0));
+        calls.server.send(header, if *kind == Kind::StreamEnd { &[0; 8] } else { &calls.payload }).unwrap();
+    }
+}
+
+fn answered() -> Box<Calls> {
+    let mut calls = calls();
+    answer(&mut calls, &[Kind::Response]);
+    calls
+}
+
+fn streamed() -> Box<Calls> {
+    let mut calls = calls();
+    let mut kinds = vec![Kind::StreamItem; ITEMS as usize];
+    kinds.push(Kind::StreamEnd);
+    calls.payload.truncate(32);
+    answer(&mut calls, &kinds);
+    calls
 }
 
 #[inline(always)]
-fn call(calling: &mut Calling) {
-    let reply = calling.client.call(CALLED, &calling.payload).unwrap();
-    reply.payload().copy_to(&mut calling.received);
+fn ask(calls: &mut Calls) {
+    calls.client.call(WORK, &calls.payload).unwrap().payload().copy_to(&mut calls.received);
 }
 
-#[library_benchmark]
-#[bench::bytes_64(args = (calling(64),), config = at_most(400))]
-#[bench::bytes_1024(args = (calling(1024),), config = at_most(1_000))]
-fn call_on_the_clients_side(mut calling: Box<Calling>) -> Box<Calling> {
-    call(&mut calling);
-    calling
+#[library_benchmark(config = at_most(350))]
+#[bench::bytes_64(answered())]
+fn client_call(mut calls: Box<Calls>) -> Box<Calls> {
+    ask(&mut calls);
+    calls
 }
 
-#[library_benchmark(config = at_most(500))]
-#[bench::bytes_64(calling(64))]
-fn submit_and_collect(mut calling: Box<Calling>) -> Box<Calling> {
-    let ticket = calling.client.submit(CALLED, &calling.payload).unwrap();
-    let reply = calling.client.collect(ticket).unwrap();
-    reply.payload().copy_to(&mut calling.received);
-    drop(reply);
-    calling
+#[library_benchmark(config = at_most(450))]
+#[bench::bytes_64(answered())]
+fn client_call_with(mut calls: Box<Calls>) -> Box<Calls> {
+    let Calls { client, payload, received, .. } = &mut *calls;
+    let called = client.call_with(
+        WORK,
+        64,
+        |slot| {
+            slot.write(payload);
+        },
+        |payload| payload.copy_to(received),
+    );
+    called.unwrap();
+    calls
 }
 
-/// A client whose next call finds a whole stream in the ring.
-fn streamed() -> Box<Calling> {
-    let mut calling = calling(ITEM_BYTES);
-    call(&mut calling);
-    calling.server.receive().unwrap();
-    let number = correlation(WARM_UPS + 2, 0);
-    for _ in 0..ITEMS {
-        calling.server.send(Header::new(Kind::StreamItem, CALLED, number), &calling.payload).unwrap();
-    }
-    calling.server.send(Header::new(Kind::StreamEnd, CALLED, number), &[0; 8]).unwrap();
-    calling
+#[library_benchmark(config = at_most(360))]
+#[bench::bytes_64(answered())]
+fn client_submit_and_collect(mut calls: Box<Calls>) -> Box<Calls> {
+    let ticket = calls.client.submit(WORK, &calls.payload).unwrap();
+    calls.client.collect(ticket).unwrap().payload().copy_to(&mut calls.received);
+    calls
 }
 
 #[library_benchmark(config = at_most(20_000))]
 #[bench::items_100(streamed())]
-fn stream_on_the_clients_side(mut calling: Box<Calling>) -> Box<Calling> {
-    let Calling { client, payload, received, .. } = &mut *calling;
-    let mut items = client.call_streaming(CALLED, payload).unwrap();
+fn client_stream(mut calls: Box<Calls>) -> Box<Calls> {
+    let mut items = calls.client.call_streaming(WORK, &calls.payload).unwrap();
     while let Some(item) = items.next_item().unwrap() {
-        item.payload().copy_to(received);
+        item.payload().copy_to(&mut calls.received);
     }
     drop(items);
-    calling
+    calls
 }
+
+library_benchmark_group!(
+    name = client_paths;
+    benchmarks = client_call, client_call_with, client_submit_and_collect, client_stream
+);
 
 /// A pool whose first buffers have memory.
 fn pool() -> Pool {
@@ -271,10 +287,6 @@ fn acquire_and_release(pool: Pool, bytes: usize) -> Pool {
 library_benchmark_group!(
     name = pool_paths;
     benchmarks = acquire_and_release
-);
-library_benchmark_group!(
-    name = client_paths;
-    benchmarks = call_on_the_clients_side, submit_and_collect, stream_on_the_clients_side
 );
 library_benchmark_group!(
     name = stream_paths;

@@ -35,6 +35,9 @@ pub(super) enum End {
 /// What came out of a handler: its result, or its panic.
 type Caught = Result<Result<(), Failure>, Box<dyn Any + Send>>;
 
+/// Runs the handler, or answers with what a middleware has instead.
+type Call<'a> = dyn FnMut(Option<&[u8]>) -> Result<(), Failure> + 'a;
+
 /// What all requests of one connection have in common.
 pub(super) struct Dispatch<'d> {
     pub(super) core: &'d Core,
@@ -300,11 +303,7 @@ fn too_short() -> Failure {
 /// Asks the middleware, calls the handler (`None`) or answers in its place, and tells the middleware what came out.
 #[cold]
 #[inline(never)]
-fn around(
-    core: &Core,
-    context: &Context<'_>,
-    call: &mut dyn FnMut(Option<&[u8]>) -> Result<(), Failure>,
-) -> Caught {
+fn around(core: &Core, context: &Context<'_>, call: &mut Call<'_>) -> Caught {
     let started = Instant::now();
     let mut asked = 0;
     let mut caught = catch_unwind(AssertUnwindSafe(|| {

@@ -162,7 +162,12 @@ impl Peer {
 
     pub(super) fn want(&self, wanted: Wanted) {
         self.wanted.raise_to(wanted as u64);
-        self.interrupt();
+        if let Some(link) = &*self.lock_link() {
+            if wanted == Wanted::Disconnect {
+                link.end_send_waits();
+            }
+            link.interrupt();
+        }
     }
 
     pub(super) fn wanted(&self) -> Wanted {

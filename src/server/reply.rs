@@ -138,7 +138,6 @@ impl Reply<'_> {
     }
 
     /// Leaves the answer to somebody else, on whatever thread and however late. The connection goes on meanwhile.
-    #[must_use]
     pub fn detach(self) -> (Replied, DeferredReply) {
         let deferred = DeferredReply::new(Arc::clone(self.context.peer), self.turn.header, self.context);
         self.turn.progress = Progress::Deferred;

@@ -133,6 +133,6 @@ fn begin(core: &Arc<Core>, thread: Reserved, mut stream: Stream) {
     };
     let peer = Arc::new(Peer::new(info, stream.halves().1.interrupter(), core.settings.events));
     core.connection_began(&peer);
-    let core = Arc::clone(core);
+    let (core, stream) = (Arc::clone(core), Box::new(stream));
     thread.run(Box::new(move || connection::serve(&core, &peer, stream)));
 }
