@@ -29,8 +29,8 @@ fn locks(code: [u8; 8]) -> bool {
     // Registers above the eighth have a prefix in between.
     let xchg = |at: usize| matches!(code[at], 0x86 | 0x87) && code[at + 1] < 0xC0;
     match code {
-        // lock or [rsp - n], 0
-        [0xF0, 0x83, 0x4C, 0x24, _, 0, ..] => false,
+        // lock or [rsp - n], 0; without n
+        [0xF0, 0x83, 0x4C, 0x24, _, 0, ..] | [0xF0, 0x83, 0x0C, 0x24, 0, ..] => false,
         [0xF0, ..] | [0x66, 0xF0, ..] => true,
         [0x40..=0x4F, ..] => xchg(1),
         _ => xchg(0),
@@ -75,6 +75,7 @@ fn what_locks_memory_is_known_from_what_does_not() {
     // The fence, mfence, mov, xchg of two registers.
     for code in [
         [0xF0, 0x83, 0x4C, 0x24, 0xC0, 0],
+        [0xF0, 0x83, 0x0C, 0x24, 0, 0xC6],
         [0x0F, 0xAE, 0xF0, 0, 0, 0],
         [0x48, 0x89, 0xF0, 0, 0, 0],
         [0x48, 0x87, 0xD8, 0, 0, 0],
