@@ -59,10 +59,10 @@ pub(super) fn one_run(arguments: &Arguments) -> Result<Run, Box<dyn Error>> {
     let (arena, name) = Arena::create(0)?;
     let socket_listener = UnixListener::bind(socket_path(directory.path()))?;
     let path = directory.path().to_str().ok_or("temporary directory with a name that is not UTF-8")?;
-    let mode = format!("{:?}", arguments.mode).to_lowercase();
     let [size, per_block_text] = [arguments.size as u64, per_block.into()].map(|number| number.to_string());
     let pinned = if arguments.pin { "true" } else { "false" };
-    let peer = spawn(["peer", "bench", "call", path, &name, &size, &mode, &per_block_text, pinned])?;
+    let peer =
+        spawn(["peer", "bench", "call", path, &name, &size, arguments.mode.name(), &per_block_text, pinned])?;
     let mut client = Client::builder(server_path(directory.path()))
         .wait_for_server(true)
         .ring_bytes(arguments.ring)

@@ -132,9 +132,8 @@ fn summary(arguments: &Arguments, runs: &[Run]) -> Value {
     let limits: Vec<f64> = runs.iter().flat_map(|run| run.limits.iter().copied()).collect();
     let ratios: Vec<f64> = runs.iter().map(|run| median(&run.ratios)).collect();
     let layer = format!("{:?}", arguments.layer).to_lowercase();
-    let mode = format!("{:?}", arguments.mode).to_lowercase();
     let mut result = json!({
-        "bench": "rtt", "layer": layer, "mode": mode, "size": arguments.size, "pause_us": arguments.pause_us,
+        "bench": "rtt", "layer": layer, "mode": arguments.mode.name(), "size": arguments.size, "pause_us": arguments.pause_us,
         "pinned": arguments.pin, "iterations": all.len(),
         "p50_ns": all.quantile(500), "p99_ns": all.quantile(990), "p999_ns": all.quantile(999),
         "max_ns": all.quantile(1000), "share_under_10_us": rounded(all.share_below(10_000)),
@@ -163,7 +162,6 @@ fn one_run(arguments: &Arguments) -> Result<Run, Box<dyn Error>> {
     let directory = PrivateDirectory::create()?;
     let socket = directory.path().join("rtt.sock");
     let (arena, name) = Arena::create(0)?;
-    let mode = format!("{:?}", arguments.mode).to_lowercase();
     let mut listener = Listener::builder(&socket)
         .max_ring_bytes(1 << 30)
         .wait_strategy(arguments.mode.strategy())
@@ -174,8 +172,19 @@ fn one_run(arguments: &Arguments) -> Result<Run, Box<dyn Error>> {
     let [ring, block_count, per_block_text] = &numbers;
     let size = arguments.size.to_string();
     let pinned = if arguments.pin { "true" } else { "false" };
-    let words =
-        ["peer", "bench", "rtt", socket, &name, &size, &mode, ring, block_count, per_block_text, pinned];
+    let words = [
+        "peer",
+        "bench",
+        "rtt",
+        socket,
+        &name,
+        &size,
+        arguments.mode.name(),
+        ring,
+        block_count,
+        per_block_text,
+        pinned,
+    ];
     let peer = spawn(words)?;
     let mut stream = listener.accept_timeout(Duration::from_secs(10))?;
     let mut run = Run::default();
