@@ -1,4 +1,4 @@
-//! `ringwire serve` and `ringwire call` as a script uses them: what they print, how they end, what they leave behind.
+//! `ringwire serve`, `call` and `criteria` as a script uses them: what they print, how they end, what they leave behind.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests end by panicking")]
 
@@ -248,4 +248,66 @@ fn what_a_server_is_told_holds() {
     }
     serving.signal(Signal::SIGTERM);
     assert_eq!(serving.end().0, Some(0));
+}
+
+/// `ringwire criteria`: its exit code, and what it found.
+fn criteria(tree: &Path, arguments: &[&str]) -> (Option<i32>, Vec<Value>) {
+    let temporary = tempfile::tempdir().unwrap();
+    let output = ringwire()
+        .args(["criteria", "--json"])
+        .args(arguments)
+        .env("CARGO_MANIFEST_DIR", tree)
+        .env("PATH", tree)
+        .env("TMPDIR", temporary.path())
+        .output()
+        .unwrap();
+    assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0, "something is left behind");
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    (output.status.code(), stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+}
+
+#[test]
+fn a_criterion_that_is_not_met_is_the_exit_code_and_one_that_cannot_be_known_is_not() {
+    let _watchdog = Watchdog::start();
+    let tree = tempfile::tempdir().unwrap();
+    let (code, found) = criteria(tree.path(), &["--only", "recovery,coverage,node,allocations"]);
+    let verdicts: Vec<_> = found.iter().map(|found| found["verdict"].as_str().unwrap()).collect();
+    assert_eq!((code, verdicts), (Some(0), vec!["NOT YET"; 4]), "{found:?}");
+
+    std::fs::create_dir_all(tree.path().join("tests/call_costs")).unwrap();
+    std::fs::create_dir(tree.path().join("src")).unwrap();
+    std::fs::create_dir(tree.path().join("target")).unwrap();
+    std::fs::write(tree.path().join("tests/call_costs/main.rs"), "").unwrap();
+    let source = tree.path().canonicalize().unwrap().join("src/lib.rs");
+    for (covered, verdict, expected) in [(9_500, "PASS", 0), (9_000, "FAIL", 1)] {
+        let lines = serde_json::json!({"count": 10_000, "covered": covered});
+        let report =
+            serde_json::json!({"data": [{"files": [{"filename": source, "summary": {"lines": lines}}]}]});
+        std::fs::write(tree.path().join("target/coverage.json"), report.to_string()).unwrap();
+        let (code, found) = criteria(tree.path(), &["--only", "coverage"]);
+        assert_eq!((code, &found[0]["verdict"]), (Some(expected), &verdict.into()), "{found:?}");
+        assert!(
+            found[0]["measured"].as_str().unwrap().contains(&format!("{}.00 %", covered / 100)),
+            "{found:?}"
+        );
+    }
+    std::fs::write(tree.path().join("target/coverage.json"), "{}").unwrap();
+    assert_eq!(criteria(tree.path(), &["--only", "coverage"]).0, Some(1));
+}
+
+#[test]
+fn what_is_measured_is_measured_here_and_a_quick_run_judges_nothing() {
+    let _watchdog = Watchdog::start();
+    let tree = tempfile::tempdir().unwrap();
+    let (code, found) =
+        criteria(tree.path(), &["--quick", "--only", "memory,latency,throughput,connections"]);
+    assert_eq!((code, found.len()), (Some(0), 4), "{found:?}");
+    for found in found {
+        assert_eq!(found["verdict"], "NOT YET");
+        assert!(found["command"].as_str().unwrap().starts_with("ringwire bench "), "{found}");
+        assert!(
+            found["measured"].as_str().unwrap().contains(|c: char| c.is_ascii_digit() && c != '0'),
+            "{found}"
+        );
+    }
 }
