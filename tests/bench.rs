@@ -83,7 +83,7 @@ fn a_round_trip_stands_beside_its_limit_in_every_mode() {
 #[test]
 fn a_call_stands_beside_the_limit_and_with_pauses_beside_a_socket() {
     for (mode, pause, size) in
-        [("spin", "0", "64"), ("adaptive", "50", "32"), ("block", "0", "100000"), ("adaptive", "0", "0")]
+        [("spin", "0", "64"), ("adaptive", "50", "32"), ("block", "0", "100000"), ("adaptive", "0", "1")]
     {
         let results = results(&[
             "rtt",
@@ -218,7 +218,8 @@ fn arguments_that_make_no_sense_are_explained() {
         (&["rtt", "--runs", "0"], "at least 1"),
         (&["bytes", "--size", "0"], "at least 1"),
         (&["rtt", "--mode", "fast"], "invalid value"),
-        (&["rtt", "--layer", "call", "--size", "2000000"], "at most"),
+        (&["rtt", "--layer", "call", "--size", "2000000"], "of 1 to"),
+        (&["rtt", "--layer", "call", "--size", "0"], "of 1 to"),
         (&["many", "--window", "65"], "1 to 64"),
         (&["many", "--connections", "0"], "at least 1"),
         (&["many", "--size", "1073741824"], "too large for a ring"),

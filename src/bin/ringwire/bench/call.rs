@@ -49,8 +49,8 @@ fn socket_path(directory: &Path) -> PathBuf {
 
 /// One pair of processes, seen from the first.
 pub(super) fn one_run(arguments: &Arguments) -> Result<Run, Box<dyn Error>> {
-    if arguments.size > MAX_SIZE {
-        return Err(format!("--layer call takes messages of at most {MAX_SIZE} bytes").into());
+    if !(1..=MAX_SIZE).contains(&arguments.size) {
+        return Err(format!("--layer call takes messages of 1 to {MAX_SIZE} bytes").into());
     }
     let (blocks, per_block) = schedule(arguments);
     // The second process inherits the cores of this one.
