@@ -134,9 +134,11 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
         Name::ALL.into_iter().filter(|name| arguments.only.is_empty() || arguments.only.contains(name))
     {
         // What cannot be measured though it should be is not what was promised.
-        let finding = name
-            .find(&mut findings)
-            .unwrap_or_else(|error| Finding::judged(false, format!("the measurement failed: {error}"), ""));
+        let finding = match name.find(&mut findings) {
+            Ok(finding) if arguments.quick => Finding { holds: None, ..finding },
+            Ok(finding) => finding,
+            Err(error) => Finding::judged(false, format!("the measurement failed: {error}"), ""),
+        };
         failed |= finding.holds == Some(false);
         print(arguments.json, name, &finding)?;
     }
