@@ -9,7 +9,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests end by panicking")]
 
 #[path = "../common/mod.rs"]
-#[allow(dead_code, reason = "each test binary uses a part of it")]
 mod common;
 
 mod allocations;

@@ -34,7 +34,7 @@ pub(crate) fn server(path: &Path, waiting: WaitStrategy) -> Server {
         .handle_streaming(ITEMS, |mut request, items| {
             let mut count = [0; 8];
             std::io::Read::read_exact(&mut request, &mut count)?;
-            (0..u64::from_ne_bytes(count)).try_for_each(|_| items.send(&[7; 32]).map_err(Into::into))
+            (0..u64::from_ne_bytes(count)).try_for_each(|_| items.send(&[7; 32]))
         });
     #[cfg(target_arch = "x86_64")]
     {
