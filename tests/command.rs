@@ -167,7 +167,7 @@ fn a_deadline_ends_a_call_and_a_stream_comes_item_by_item() {
             reply.send(b"late")
         })
         .handle_streaming(2, |_, items| {
-            ["fn", "main", "()"].iter().try_for_each(|item| Ok(items.send(item.as_bytes())?))
+            ["fn", "main", "()"].iter().try_for_each(|item| items.send(item.as_bytes()))
         })
         .build()
         .unwrap();
