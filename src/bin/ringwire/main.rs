@@ -1,15 +1,23 @@
-//! The `ringwire` command: a demonstration on real files, and the benchmarks behind every figure in the README.
+//! The `ringwire` command: a server and calls for use by hand and in scripts, a demonstration on real files, and the
+//! benchmarks behind every figure in the README.
 #![forbid(unsafe_code)]
 
 mod bench;
+mod call;
 mod child;
+mod criteria;
 mod demo;
+mod serve;
 
 use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use ringwire::transport::limit_malloc_arenas;
+
+/// Of the allocator: enough for a program that allocates little once it runs.
+const ARENAS: u32 = 2;
 
 /// Blocking inter-process communication over shared memory.
 #[derive(Debug, Parser)]
@@ -26,6 +34,12 @@ enum Command {
     /// Measures latency and throughput between two processes, beside the machine's own limits
     #[command(subcommand)]
     Bench(bench::Command),
+    /// Serves echo, ping, stats and server-info at a path until SIGTERM or SIGINT
+    Serve(serve::Arguments),
+    /// Asks the server at a path, and prints its answer
+    Call(call::Arguments),
+    /// Measures what was promised, and judges each figure
+    Criteria(criteria::Arguments),
     /// The second process of the other commands
     #[command(subcommand, hide = true)]
     Peer(PeerCommand),
@@ -50,10 +64,18 @@ fn run_peer(command: &PeerCommand) -> Result<(), Box<dyn Error>> {
 }
 
 fn main() -> ExitCode {
+    // First of all: not once there are threads. Without it (or with another C library) all works, with more memory.
+    let arenas = limit_malloc_arenas(ARENAS);
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    if let Err(error) = arenas {
+        log::debug!("the allocator keeps to its own choice: {error}");
+    }
     let done = match Arguments::parse().command {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Bench(command) => bench::run(&command).map(|()| ExitCode::SUCCESS),
+        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Call(arguments) => call::run(&arguments),
+        Command::Criteria(arguments) => criteria::run(&arguments),
         Command::Peer(command) => run_peer(&command).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {

@@ -5,12 +5,13 @@
 
 mod arena;
 mod bytes;
+mod call;
 mod idle;
 mod limits;
 mod machine;
-mod mode;
 mod many;
 mod memory;
+mod mode;
 mod oneway;
 mod procfs;
 mod report;
@@ -19,6 +20,8 @@ mod rtt;
 use std::error::Error;
 
 use clap::Subcommand;
+
+pub use mode::Mode;
 
 /// What to measure.
 #[derive(Debug, Subcommand)]
@@ -46,6 +49,8 @@ pub enum PeerCommand {
     Limits(limits::PeerArguments),
     /// Echoes
     Rtt(rtt::PeerArguments),
+    /// Answers calls
+    Call(call::PeerArguments),
     /// Receives
     Stream(oneway::PeerArguments),
     /// Echoes over both
@@ -76,6 +81,7 @@ pub fn run_peer(command: &PeerCommand) -> Result<(), Box<dyn Error>> {
     match command {
         PeerCommand::Limits(arguments) => limits::run_peer(arguments),
         PeerCommand::Rtt(arguments) => rtt::run_peer(arguments),
+        PeerCommand::Call(arguments) => call::run_peer(arguments),
         PeerCommand::Stream(arguments) => oneway::run_peer(arguments),
         PeerCommand::Bytes(arguments) => bytes::run_peer(arguments),
         PeerCommand::Many(arguments) => many::run_peer(arguments),
