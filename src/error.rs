@@ -50,8 +50,10 @@ pub enum ErrorKind {
     Cancelled,
     /// The listener has been told to stop.
     Stopped,
-    /// An argument is out of range.
+    /// An argument is out of range, or the call makes no sense now.
     InvalidInput,
+    /// What was received is not a value of the type that was asked for.
+    InvalidData,
     /// Another error of the operating system.
     Io,
 }
@@ -189,6 +191,7 @@ impl ErrorKind {
             Self::Cancelled => "the call was cancelled",
             Self::Stopped => "the listener was stopped",
             Self::InvalidInput => "invalid argument",
+            Self::InvalidData => "not a value of the expected type",
             Self::Io => "input/output error",
         }
     }
@@ -201,7 +204,9 @@ impl ErrorKind {
             Self::NotFound => io::ErrorKind::NotFound,
             Self::PermissionDenied => io::ErrorKind::PermissionDenied,
             Self::ConnectionRefused | Self::TooManyConnections => io::ErrorKind::ConnectionRefused,
-            Self::VersionMismatch | Self::Handshake | Self::CorruptPeer => io::ErrorKind::InvalidData,
+            Self::VersionMismatch | Self::Handshake | Self::CorruptPeer | Self::InvalidData => {
+                io::ErrorKind::InvalidData
+            }
             Self::Abandoned | Self::Stopped => io::ErrorKind::ConnectionAborted,
             Self::Cancelled => io::ErrorKind::Interrupted,
             Self::Full => io::ErrorKind::WouldBlock,
@@ -308,6 +313,7 @@ mod tests {
             Cancelled,
             Stopped,
             InvalidInput,
+            InvalidData,
             Io,
         ];
         let mut words: Vec<String> = kinds.iter().map(|kind| Error::from(*kind).to_string()).collect();

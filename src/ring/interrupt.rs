@@ -36,6 +36,12 @@ impl<P: Platform, K: Kernel<P::Word> + Clone> Consumer<P, K> {
 }
 
 impl<A, K> Interrupter<A, K> {
+    /// What the reading half asks of the kernel.
+    #[must_use]
+    pub fn kernel(&self) -> &K {
+        &self.kernel
+    }
+
     /// Ends the reader's wait, or its next one.
     pub fn interrupt<P: Platform<Area = A>>(&self)
     where

@@ -166,6 +166,14 @@ pub enum Violation {
         /// What was due.
         expected: &'static str,
     },
+    /// A message that nothing asked for.
+    #[error("unexpected {found:?} where {expected} was due")]
+    Unexpected {
+        /// What came.
+        found: Header,
+        /// What was due.
+        expected: &'static str,
+    },
     /// `head` is not between what was released before and what was sent.
     #[error("read position {found:#x}, expected a multiple of 8 from {least:#x} to {most:#x} (modulo 2^32)")]
     Head {

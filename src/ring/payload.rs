@@ -46,6 +46,29 @@ impl<'a, A: RecordArea> Payload<'a, A> {
         Self { bytes: bytes.len() as u32, source: Source::Private(bytes), read: 0 }
     }
 
+    /// The same again, read from the front.
+    #[inline(always)]
+    #[must_use]
+    pub(crate) fn again(&self) -> Payload<'_, A> {
+        let source = match self.source {
+            Source::Ring { area, offset } => Source::Ring { area, offset },
+            Source::Private(bytes) => Source::Private(bytes),
+        };
+        Payload { source, bytes: self.bytes, read: 0 }
+    }
+
+    /// The first word of 8 bytes, and what follows it; `None` if it is shorter.
+    #[must_use]
+    pub(crate) fn split_word(&self) -> Option<(u64, Payload<'_, A>)> {
+        let word = self.read_at::<u64>(0)?;
+        // 8 bytes on: still 8-aligned, and inside by the read above.
+        let source = match self.source {
+            Source::Ring { area, offset } => Source::Ring { area, offset: offset + 8 },
+            Source::Private(bytes) => Source::Private(&bytes[8..]),
+        };
+        Some((word, Payload { source, bytes: self.bytes - 8, read: 0 }))
+    }
+
     /// Length in bytes.
     #[inline]
     #[must_use]

@@ -18,6 +18,8 @@ pub struct Slot<'a, P: Platform, K> {
     header: Header,
     capacity: u32,
     written: u32,
+    /// Bytes in front of the payload that the caller writes: none of his.
+    prefix: u32,
 }
 
 impl<P: Platform, K> fmt::Debug for Slot<'_, P, K> {
@@ -31,7 +33,7 @@ impl<P: Platform, K> fmt::Debug for Slot<'_, P, K> {
 
 impl<'a, P: Platform, K: Kernel<P::Word>> Slot<'a, P, K> {
     pub(super) fn new(producer: &'a mut Producer<P, K>, header: Header, capacity: u32) -> Self {
-        Self { producer, header, capacity, written: 0 }
+        Self { producer, header, capacity, written: 0, prefix: 0 }
     }
 
     /// Bytes that were reserved.
@@ -81,7 +83,16 @@ impl<'a, P: Platform, K: Kernel<P::Word>> Slot<'a, P, K> {
     pub fn commit(self) {
         self.put_header();
         failpoint(Failpoint::SlotHeaderPut);
-        self.producer.publish_record(self.written);
+        self.producer.publish_record(self.prefix + self.written);
+    }
+
+    /// Writes `bytes`, before anything else and as far as they fit, and puts them out of the caller's sight.
+    #[inline]
+    pub(crate) fn put_prefix(&mut self, bytes: &[u8; 8]) {
+        self.write(bytes);
+        self.prefix += self.written;
+        self.capacity -= self.written;
+        self.written = 0;
     }
 
     #[inline(always)]
@@ -92,7 +103,7 @@ impl<'a, P: Platform, K: Kernel<P::Word>> Slot<'a, P, K> {
 
     #[inline(always)]
     fn next_offset(&self) -> u32 {
-        self.producer.offset(self.producer.tail) + HEADER_BYTES + self.written
+        self.producer.offset(self.producer.tail) + HEADER_BYTES + self.prefix + self.written
     }
 }
 
@@ -105,7 +116,7 @@ impl<P: Platform<Area = NativeArea>, K: Kernel<P::Word>> Slot<'_, P, K> {
     /// The bytes hold what earlier records left.
     #[must_use]
     pub unsafe fn as_mut_slice(&mut self) -> &mut [u8] {
-        let at = self.producer.offset(self.producer.tail) + HEADER_BYTES;
+        let at = self.producer.offset(self.producer.tail) + HEADER_BYTES + self.prefix;
         let address = self.producer.area.address(at, self.capacity as usize);
         // SAFETY: address() checked the range, which claim() has made ours; every byte of a mapping is initialised; the
         // caller vouches for the peer.

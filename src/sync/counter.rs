@@ -29,6 +29,12 @@ impl Counter {
         self.0.load(Ordering::Relaxed)
     }
 
+    /// Replaces the value: for a counter that one thread alone writes, cheaper than adding.
+    #[inline]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
     /// Adds `n` (wrapping) and returns the value before.
     pub fn add(&self, n: u64) -> u64 {
         self.0.fetch_add(n, Ordering::Relaxed)
@@ -68,5 +74,7 @@ mod tests {
         assert_eq!(counter.get(), 6);
         counter.raise_to(9);
         assert_eq!(counter.get(), 9);
+        counter.set(2);
+        assert_eq!(counter.get(), 2);
     }
 }

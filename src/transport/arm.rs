@@ -31,17 +31,23 @@ impl Receiver {
     /// behind a wait in an event loop, else every 5 ms.
     #[cold]
     pub(super) fn find_nothing(&mut self) -> Result<Option<Found>, Error> {
+        // A record may have come before what was heard.
+        if self.has_looked()? { self.poll_start() } else { Ok(None) }
+    }
+
+    /// For who found nothing: publishes, and looks at the lifeline if it is time; says whether it did.
+    #[cold]
+    pub(super) fn has_looked(&mut self) -> Result<bool, Error> {
         self.consumer.publish_consumed();
         if !self.consumer.may_hear() {
             let now_ns = Deadline::now_ns();
             if now_ns - self.looked_ns < LOOK_EVERY_NS {
-                return Ok(None);
+                return Ok(false);
             }
             self.looked_ns = now_ns;
         }
         match self.consumer.look_at_lifeline() {
-            // A record may have come before what was heard.
-            Ok(()) => self.poll_start(),
+            Ok(()) => Ok(true),
             Err(error) => Err(self.fail(error.into())),
         }
     }

@@ -50,7 +50,8 @@ impl Receiver {
             }
             payload.append_to(buffer);
             self.release(found);
-            let whole = found.header.whole();
+            // The first record alone says whether the message is extended.
+            let whole = self.partial.unwrap_or(found.header.whole());
             if !flags.contains(Flags::MORE) {
                 self.partial = None;
                 self.set_plain();
@@ -145,7 +146,7 @@ impl Receiver {
     }
 
     /// Where the reader is once everything that can be in the ring now has been consumed.
-    pub(super) fn a_lap_ahead(&self) -> u64 {
+    pub(crate) fn a_lap_ahead(&self) -> u64 {
         self.consumer.position() + u64::from(self.ring_bytes)
     }
 
@@ -199,7 +200,7 @@ impl Receiver {
         Ok(Some(found))
     }
 
-    fn check_fragment(&mut self, found: &Found, of: Header) -> Result<(), Error> {
+    pub(super) fn check_fragment(&mut self, found: &Found, of: Header) -> Result<(), Error> {
         if !found.header.flags().contains(Flags::CONTINUED) {
             return Err(self.out_of_order(found, "the next fragment"));
         }
@@ -209,7 +210,7 @@ impl Receiver {
         Ok(())
     }
 
-    fn out_of_order(&mut self, found: &Found, expected: &'static str) -> Error {
+    pub(super) fn out_of_order(&mut self, found: &Found, expected: &'static str) -> Error {
         self.fail(Violation::Fragment { found: found.header, expected }.into())
     }
 }

@@ -48,6 +48,19 @@ impl Interrupter {
     pub fn interrupt(&self) {
         self.0.interrupt::<Native>();
     }
+
+    /// Ends this side's waits for room in the other direction within 5 ms, the present one and all further ones, with
+    /// [`ErrorKind::PeerDied`](crate::ErrorKind::PeerDied). What finds room is still sent.
+    pub fn end_send_waits(&self) {
+        self.0.kernel().cut_off_other();
+    }
+
+    /// Ends the connection whatever its own thread is in the middle of: every wait of both sides ends within 5 ms, or at
+    /// once on the lifeline, with [`ErrorKind::PeerDied`](crate::ErrorKind::PeerDied). What was committed before can still
+    /// be received.
+    pub fn hang_up(&self) {
+        self.0.kernel().connection().hang_up();
+    }
 }
 
 /// Whether a request has been given up by its caller, as told out of band: no message needs to be read for it.

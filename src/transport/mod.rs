@@ -20,6 +20,7 @@ mod message;
 pub mod named;
 mod options;
 mod receiver;
+mod records;
 mod sender;
 mod stash;
 mod stream;
@@ -47,6 +48,10 @@ pub use crate::sync::Counter;
 pub use crate::sys::{limit_malloc_arenas, release_freed_memory};
 pub use crate::wait::{Deadline, WaitStrategy};
 pub use crate::wire::Status;
+
+pub(crate) use receiver::Found;
+pub(crate) use records::Unsent;
+pub(crate) use sender::Meanwhile;
 
 /// Received bytes: see [`ring::Payload`](crate::ring::Payload).
 pub type Payload<'a> = crate::ring::Payload<'a, crate::sync::NativeArea>;

@@ -19,7 +19,7 @@ use crate::wire::Header;
 
 /// A record that is there to be taken.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Found {
+pub(crate) struct Found {
     pub(super) header: Header,
     /// `None`: the front of the stash.
     in_ring: Option<Record>,
@@ -49,7 +49,7 @@ pub struct Receiver {
     pub(super) skipping: Option<Header>,
     corrupt: bool,
     /// None of the four above, and not armed: the next record begins a message, and is in the ring.
-    plain: bool,
+    pub(super) plain: bool,
     /// When a receive that does not wait last looked at the lifeline.
     pub(super) looked_ns: u64,
 }
@@ -105,7 +105,7 @@ impl Receiver {
 
     /// A whole message that is there already, where nothing is unusual.
     #[inline(always)]
-    fn poll_plainly(&mut self) -> Option<Found> {
+    pub(super) fn poll_plainly(&mut self) -> Option<Found> {
         if !self.plain {
             return None;
         }
@@ -284,7 +284,7 @@ impl Receiver {
     }
 
     /// Tells the peer that nothing more will be read: as dropping it does. What is there can still be received.
-    pub(super) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.consumer.close();
     }
 

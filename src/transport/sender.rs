@@ -19,7 +19,7 @@ use crate::wire::{Flags, Header};
 pub type Slot<'a> = ring::Slot<'a, Native, RingKernel>;
 
 /// What a sender does while it waits for room: takes in what arrives, or the two sides could wait for each other.
-pub(super) trait Meanwhile {
+pub(crate) trait Meanwhile {
     fn take_in(&mut self) -> Result<(), Error>;
 }
 
@@ -246,7 +246,7 @@ impl Sender {
     /// Ends this direction: the peer receives what was sent, then sees the end.
     pub fn close(self) {}
 
-    pub(super) fn trim_idle(&mut self) {
+    pub(crate) fn trim_idle(&mut self) {
         self.producer.trim_idle();
     }
 
@@ -279,7 +279,7 @@ impl Sender {
     }
 
     /// Ends this direction: as dropping it does.
-    pub(super) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.producer.close();
     }
 
@@ -331,6 +331,28 @@ impl Sender {
         self.producer.push(&header, payload).map_err(|error| self.error(error))
     }
 
+    /// Whether the peer takes a message of `bytes` in fragments.
+    pub(super) fn check_length(&self, bytes: usize) -> Result<(), Error> {
+        let limit = self.peer_max_message_bytes;
+        if bytes as u64 > limit {
+            let message =
+                format!("message of {bytes} bytes, the peer takes {limit} (write_message has no limit)");
+            return Err(Error::new(ErrorKind::MessageTooLarge, message));
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is in the way of a record of `bytes`.
+    #[inline(always)]
+    pub(super) fn has_room(&mut self, bytes: usize) -> bool {
+        self.abandoned.is_none() && self.producer.claim(bytes).is_ok()
+    }
+
+    #[inline(always)]
+    pub(super) fn reserve_with_flags(&mut self, header: Header, bytes: usize) -> Result<Slot<'_>, RingError> {
+        self.producer.reserve(header, bytes)
+    }
+
     fn send_fragments(
         &mut self,
         header: Header,
@@ -339,12 +361,7 @@ impl Sender {
         deadline: &mut Option<Deadline>,
         other: &mut impl Meanwhile,
     ) -> Result<(), Error> {
-        if payload.len() as u64 > self.peer_max_message_bytes {
-            let (bytes, limit) = (payload.len(), self.peer_max_message_bytes);
-            let message =
-                format!("message of {bytes} bytes, the peer takes {limit} (write_message has no limit)");
-            return Err(Error::new(ErrorKind::MessageTooLarge, message));
-        }
+        self.check_length(payload.len())?;
         let mut rest = payload;
         let mut place = header.flags();
         while !rest.is_empty() {

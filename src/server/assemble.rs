@@ -1,0 +1,71 @@
+//! Requests in fragments, put together for handlers that want them whole.
+
+use std::io::Read;
+use std::time::{Duration, Instant};
+
+use super::Failure;
+use crate::buffer::{Buffer, Pool, PoolError};
+use crate::error::Error;
+use crate::transport::{Deadline, MessageReader};
+
+/// How long a request without a deadline waits for a buffer.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// The first buffer: what comes in fragments is longer than half a ring, and rings are 64 KiB as a rule.
+const FIRST_BYTES: usize = 64 << 10;
+
+/// Puts the rest of a message into a buffer of the pool, and says how long it is.
+///
+/// A message that outgrows its buffer goes on in one of the next tier, waiting for that with the first in hand: nobody who
+/// has a large one waits for a small one.
+#[cold]
+#[inline(never)]
+pub(super) fn assemble(
+    pool: &Pool,
+    reader: &mut MessageReader<'_>,
+    limit_bytes: usize,
+    deadline: Deadline,
+) -> Result<(Buffer, usize), Failure> {
+    let limit_bytes = limit_bytes.min(pool.max_buffer_bytes());
+    let patience = deadline.left().map_or(PATIENCE, |left| left.min(PATIENCE));
+    let until = Instant::now().checked_add(patience);
+    let mut buffer = lend(pool, FIRST_BYTES.min(limit_bytes), until)?;
+    let mut bytes = 0;
+    loop {
+        let room = buffer.len().min(limit_bytes);
+        match reader.read(&mut buffer[bytes..room])? {
+            0 if bytes < room => return Ok((buffer, bytes)),
+            0 => {}
+            count => {
+                bytes += count;
+                continue;
+            }
+        }
+        // Full: the end of the message, or more of it.
+        let mut next = [0];
+        if reader.read(&mut next)? == 0 {
+            return Ok((buffer, bytes));
+        }
+        if bytes >= limit_bytes {
+            return Err(too_large(limit_bytes));
+        }
+        let mut larger = lend(pool, bytes + 1, until)?;
+        larger[..bytes].copy_from_slice(&buffer[..bytes]);
+        larger[bytes] = next[0];
+        bytes += 1;
+        buffer = larger;
+    }
+}
+
+fn lend(pool: &Pool, bytes: usize, until: Option<Instant>) -> Result<Buffer, Failure> {
+    pool.acquire(bytes, until).map_err(|error| match error {
+        PoolError::TooLarge { limit_bytes, .. } => too_large(limit_bytes),
+        other => Failure::from(Error::from(other)),
+    })
+}
+
+#[cold]
+fn too_large(limit_bytes: usize) -> Failure {
+    Failure::message_too_large(format!(
+        "message too large: this server puts together at most {limit_bytes} bytes for a handler that wants them whole"
+    ))
+}

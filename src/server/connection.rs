@@ -1,0 +1,347 @@
+//! The life of a connection: its thread's loop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Failure;
+use super::core::Core;
+use super::deferred::encode;
+use super::dispatch::{Dispatch, End};
+use super::errors::{Action, ErrorClass, ErrorEvent};
+use super::peer::{Peer, QueuedAnswer, QueuedEvent, Wanted};
+use super::registry::View;
+use crate::error::{Error, ErrorKind};
+use crate::transport::{Backpressure, Cancellations, Counter, Deadline, Received, Sender, Stream};
+use crate::wire::call::SLOTS;
+use crate::wire::{Header, Kind};
+
+/// A connection that always has requests looks this often at what other threads want of it.
+const LOOK_EVERY_REQUESTS: u32 = 32;
+/// Deferred answers that are sent at a time, before the ring is looked at again.
+const ANSWERS_PER_LOOK: usize = 128;
+/// Events that are sent at a time.
+const EVENTS_PER_LOOK: usize = 256;
+/// An event that found no room in the ring is tried again after this time, then after twice as long, ...
+const FIRST_RETRY_MS: u64 = 1;
+const LAST_RETRY_MS: u64 = 64;
+/// A connection that has said goodbye, and owes nothing, closes when nothing has come for this long: what the client sent
+/// before it saw the goodbye is still answered.
+const LINGER: Duration = Duration::from_millis(20);
+
+/// How far a connection is with its goodbye.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Goodbye {
+    NotSaid,
+    /// Said: so many more requests are served, since an honest client has no more on their way.
+    Serving(usize),
+    /// Whatever comes now is refused.
+    Refusing,
+}
+
+/// What a turn of the loop has taken.
+enum Taken {
+    Request,
+    /// Something that nobody waits for an answer to.
+    Other,
+    Interruption,
+    Error(Error),
+}
+
+/// Serves a connection until its end, on the calling thread.
+// Boxed: moved from hand to hand, a stream would leave a copy in each frame, a page of every thread's stack.
+pub(super) fn serve(core: &Core, peer: &Arc<Peer>, stream: Box<Stream>) {
+    // Dropped behind the stream: who waits for the connection's end finds it closed.
+    let _ended = Ended { core, peer };
+    let mut stream = stream;
+    peer.begin();
+    let _latency = super::latency::enter(core, peer, &mut stream);
+    stream.set_send_timeout(core.settings.send_timeout);
+    let mut connection = Connection::new(core, peer, &mut stream);
+    let end = connection.run();
+    connection.bury(&end);
+}
+
+struct Ended<'s> {
+    core: &'s Core,
+    peer: &'s Arc<Peer>,
+}
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.peer.end();
+        self.core.connection_ended(self.peer);
+    }
+}
+
+/// What the thread of a connection knows of it.
+struct Connection<'s> {
+    core: &'s Core,
+    peer: &'s Arc<Peer>,
+    stream: &'s mut Stream,
+    cancellations: Cancellations,
+    view: View,
+    requests: u64,
+    /// So many requests until the next look at what others want.
+    look_in: u32,
+    goodbye: Goodbye,
+    /// When to look around though nothing has come.
+    deadline: Deadline,
+    /// There was more to send than one look's worth.
+    is_behind: bool,
+    /// The time without requests is over then, if `requests` is still `idle_from`.
+    idle_deadline: Deadline,
+    idle_from: u64,
+    /// An event that found no room in the ring.
+    held: Option<QueuedEvent>,
+    retry_ms: u64,
+}
+
+impl<'s> Connection<'s> {
+    fn new(core: &'s Core, peer: &'s Arc<Peer>, stream: &'s mut Stream) -> Self {
+        let mut connection = Self {
+            core,
+            peer,
+            cancellations: stream.cancellations(),
+            stream,
+            view: View::of(&core.registry),
+            requests: 0,
+            look_in: LOOK_EVERY_REQUESTS,
+            goodbye: Goodbye::NotSaid,
+            deadline: Deadline::NEVER,
+            is_behind: false,
+            idle_deadline: Deadline::after_option(core.settings.idle_timeout),
+            idle_from: 0,
+            held: None,
+            retry_ms: FIRST_RETRY_MS,
+        };
+        connection.plan();
+        connection
+    }
+
+    fn run(&mut self) -> End {
+        loop {
+            if let Err(end) = self.turn() {
+                return end;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn turn(&mut self) -> Result<(), End> {
+        match self.take()? {
+            Taken::Request => {
+                self.stream.halves().1.expect_answer();
+                self.count_down()
+            }
+            Taken::Other => self.count_down(),
+            Taken::Interruption => self.look_around(),
+            Taken::Error(error) => self.on_error(error),
+        }
+    }
+
+    /// Takes one message and answers it.
+    #[inline(always)]
+    fn take(&mut self) -> Result<Taken, End> {
+        let (sender, receiver) = self.stream.halves();
+        let received = receiver.receive_any_idling(self.deadline, || sender.trim_idle());
+        let mut dispatch = Dispatch {
+            core: self.core,
+            peer: self.peer,
+            cancellations: &self.cancellations,
+            sender,
+            is_refusing: self.goodbye == Goodbye::Refusing,
+        };
+        match received {
+            Ok(Received::Whole(message)) => {
+                let header = message.header();
+                if matches!(header.kind, Kind::Request | Kind::Event) {
+                    count(&mut self.requests, &self.peer.requests);
+                    let table = self.view.table(&self.core.registry);
+                    dispatch.request(table, header, message.payload())?;
+                    return Ok(if header.kind == Kind::Request { Taken::Request } else { Taken::Other });
+                }
+                match header.kind {
+                    Kind::Ping => dispatch.pong(header, &message.payload())?,
+                    // A client that is about to close, or cancels by a way of its own.
+                    Kind::Goodbye | Kind::Cancel => {}
+                    _ => return Err(End::Violation("an answer from a client")),
+                }
+                Ok(Taken::Other)
+            }
+            Ok(Received::Pieces(reader)) => {
+                if !matches!(reader.header().kind, Kind::Request | Kind::Event) {
+                    return Err(End::Violation("something else than a request in fragments"));
+                }
+                count(&mut self.requests, &self.peer.requests);
+                dispatch.request_in_pieces(self.view.table(&self.core.registry), reader)?;
+                // Reading it has taken away an interruption that came meanwhile.
+                Ok(Taken::Interruption)
+            }
+            Ok(Received::Interrupted) => Ok(Taken::Interruption),
+            Err(error) => Ok(Taken::Error(error)),
+        }
+    }
+
+    #[inline(always)]
+    fn count_down(&mut self) -> Result<(), End> {
+        self.look_in -= 1;
+        if self.look_in == 0 { self.look_around() } else { Ok(()) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn on_error(&mut self, error: Error) -> Result<(), End> {
+        if error.kind() != ErrorKind::TimedOut {
+            return Err(End::Failed(error));
+        }
+        if self.is_behind {
+            return self.look_around();
+        }
+        match self.goodbye {
+            // The ring was empty for a while.
+            Goodbye::Serving(_) | Goodbye::Refusing if self.peer.owes_nothing() => return Err(End::Wanted),
+            Goodbye::Serving(_) => self.goodbye = Goodbye::Refusing,
+            _ => {}
+        }
+        if self.idle_deadline.has_passed() {
+            if self.requests == self.idle_from && self.peer.owes_nothing() {
+                self.say_goodbye("nothing was asked for the server's idle timeout")?;
+            }
+            self.idle_from = self.requests;
+            self.idle_deadline = Deadline::after_option(self.core.settings.idle_timeout);
+        }
+        self.look_around()
+    }
+
+    /// What other threads want: an end, deferred answers, events.
+    #[cold]
+    #[inline(never)]
+    fn look_around(&mut self) -> Result<(), End> {
+        // Each time after a goodbye, which counts them.
+        self.look_in = if self.goodbye == Goodbye::NotSaid { LOOK_EVERY_REQUESTS } else { 1 };
+        match self.goodbye {
+            Goodbye::Serving(0) => self.goodbye = Goodbye::Refusing,
+            Goodbye::Serving(left) => self.goodbye = Goodbye::Serving(left - 1),
+            Goodbye::NotSaid | Goodbye::Refusing => {}
+        }
+        match self.peer.wanted() {
+            Wanted::Disconnect => return Err(End::Wanted),
+            Wanted::Goodbye if self.goodbye == Goodbye::NotSaid => {
+                self.say_goodbye("the server is shutting down")?;
+            }
+            Wanted::Goodbye | Wanted::Nothing => {}
+        }
+        self.is_behind = self.send_answers()? | self.send_events()?;
+        self.plan();
+        if self.is_behind {
+            self.deadline = Deadline::at_ns(0);
+        }
+        Ok(())
+    }
+
+    /// Tells the client that its time is over.
+    fn say_goodbye(&mut self, why: &'static str) -> Result<(), End> {
+        self.goodbye = Goodbye::Serving(SLOTS);
+        self.look_in = 1;
+        let header = Header::new(Kind::Goodbye, 0, 0);
+        self.sender().send(header, &encode(&Failure::unavailable(why))).map_err(End::Failed)
+    }
+
+    /// Sends what deferred replies have said; whether there is more.
+    fn send_answers(&mut self) -> Result<bool, End> {
+        for _ in 0..ANSWERS_PER_LOOK {
+            let Some(answer) = self.peer.next_answer() else { return Ok(false) };
+            self.send_answer(&answer).map_err(End::Failed)?;
+        }
+        Ok(true)
+    }
+
+    fn send_answer(&mut self, answer: &QueuedAnswer) -> Result<(), Error> {
+        let header = answer.header;
+        match self.sender().send(header, &answer.payload) {
+            Err(error) if error.kind() == ErrorKind::MessageTooLarge && header.kind == Kind::Response => {
+                self.peer.failures.add(1);
+                let header = Header::new(Kind::Error, header.message_type, header.correlation);
+                self.sender().send(header, &encode(&error.into()))
+            }
+            // An item that the client cannot take is lost.
+            Err(error) if error.kind() == ErrorKind::MessageTooLarge => {
+                log::warn!("connection {}: an item was left out: {error}", self.peer.info.id);
+                Ok(())
+            }
+            sent => sent,
+        }
+    }
+
+    /// Sends the events that wait, as far as there is room in the ring: they never wait for it. Says whether there are more
+    /// for which there may be.
+    fn send_events(&mut self) -> Result<bool, End> {
+        let peer = self.peer;
+        for _ in 0..EVENTS_PER_LOOK {
+            let Some(event) = self.held.take().or_else(|| peer.next_event()) else { return Ok(false) };
+            let header = Header::new(Kind::Event, event.message_type, 0);
+            let sender = self.sender();
+            sender.set_backpressure(Backpressure::Fail);
+            let sent = sender.send(header, &event.payload);
+            sender.set_backpressure(Backpressure::Wait);
+            match sent {
+                Ok(()) => {
+                    peer.events_sent.add(1);
+                    self.retry_ms = FIRST_RETRY_MS;
+                }
+                Err(error) if error.kind() == ErrorKind::Full => {
+                    self.held = Some(event);
+                    return Ok(false);
+                }
+                Err(error) if error.kind() == ErrorKind::MessageTooLarge => {
+                    peer.events_dropped.add(1);
+                    log::warn!("connection {}: an event was left out: {error}", peer.info.id);
+                }
+                Err(error) => return Err(End::Failed(error)),
+            }
+        }
+        Ok(true)
+    }
+
+    /// When to look around though nothing comes.
+    fn plan(&mut self) {
+        self.deadline = self.idle_deadline;
+        if self.goodbye != Goodbye::NotSaid {
+            self.deadline = self.deadline.min(Deadline::after(LINGER));
+        }
+        if self.held.is_some() {
+            self.deadline = self.deadline.min(Deadline::after(Duration::from_millis(self.retry_ms)));
+            self.retry_ms = (self.retry_ms * 2).min(LAST_RETRY_MS);
+        }
+    }
+
+    fn sender(&mut self) -> &mut Sender {
+        self.stream.halves().0
+    }
+
+    /// Says why it ended, where that is worth a word.
+    fn bury(&self, end: &End) {
+        let id = self.peer.info.id;
+        let failure = match end {
+            End::Wanted => return log::debug!("connection {id} closed"),
+            End::Failed(error) if matches!(error.kind(), ErrorKind::PeerClosed | ErrorKind::PeerDied) => {
+                return log::debug!("connection {id} ended: {error}");
+            }
+            End::Failed(error) => Failure::internal(error.to_string()),
+            End::Violation(what) => Failure::invalid_argument(*what),
+        };
+        // Closed it is in any case.
+        let _: Action = self.core.handle_error(&ErrorEvent {
+            class: ErrorClass::Connection,
+            failure: &failure,
+            connection: Some(&self.peer.info),
+            message_type: None,
+        });
+    }
+}
+
+#[inline(always)]
+fn count(requests: &mut u64, shown: &Counter) {
+    *requests += 1;
+    shown.set(*requests);
+}

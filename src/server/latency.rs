@@ -1,0 +1,19 @@
+//! The thread of a connection at its beginning: where it runs, and how it waits.
+
+use super::core::Core;
+use super::peer::Peer;
+use crate::transport::{DEFAULT_LATENCY_PRIORITY, LatencyGuard, Stream, WaitStrategy, enter_latency_class};
+
+/// Puts the calling thread where the connection wants it, in the latency class until what this returns is dropped.
+pub(super) fn enter(core: &Core, peer: &Peer, stream: &mut Stream) -> Option<LatencyGuard> {
+    let Some(wanted) = peer.info.latency_core else {
+        core.settings.placement.apply(peer.info.id);
+        return None;
+    };
+    // Also without the priority: two that share a core and spin would take turns by the clock.
+    stream.set_wait_strategy(WaitStrategy::ParkAtOnce);
+    let entered = enter_latency_class(wanted, DEFAULT_LATENCY_PRIORITY);
+    entered
+        .inspect_err(|error| log::warn!("connection {} goes on without its core: {error}", peer.info.id))
+        .ok()
+}

@@ -1,0 +1,138 @@
+//! [`Server`]: accepts, until it is told to stop; then drains.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::builder::{AcceptIf, ServerBuilder};
+use super::connection;
+use super::context::ConnectionInfo;
+use super::core::Core;
+use super::errors::Action;
+use super::handle::ServerHandle;
+use super::metadata::Metadata;
+use super::peer::Peer;
+use super::threads::{Reserved, Threads};
+use crate::error::{Error, ErrorKind};
+use crate::transport::{Admission, Credentials, Listener, Status, Stream};
+
+/// After an error in accepting that the policy lets pass.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(10);
+
+/// A server with handlers, bound to its path.
+#[must_use = "a server answers nobody until `serve`"]
+pub struct Server {
+    core: Arc<Core>,
+    listener: Listener,
+    threads: Threads,
+    accept_if: Option<Box<AcceptIf>>,
+}
+
+impl Server {
+    /// Chooses how to serve at `path`.
+    pub fn builder(path: impl AsRef<Path>) -> ServerBuilder {
+        ServerBuilder::new(path.as_ref())
+    }
+
+    pub(super) fn new(
+        core: Arc<Core>,
+        listener: Listener,
+        threads: Threads,
+        accept_if: Option<Box<AcceptIf>>,
+    ) -> Self {
+        Self { core, listener, threads, accept_if }
+    }
+
+    /// For other threads, while this one serves.
+    #[must_use]
+    pub fn handle(&self) -> ServerHandle {
+        ServerHandle::new(&self.core)
+    }
+
+    /// Accepts clients, a thread for each, until the server is stopped and its last connection has ended.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Stopped`] with the error that stopped it, if it was one (see
+    /// [`ErrorPolicy`](super::ErrorPolicy)).
+    pub fn serve(self) -> Result<(), Error> {
+        let Self { core, mut listener, threads, accept_if } = self;
+        core.begin_serving();
+        accept_all(&core, &mut listener, &threads, accept_if.as_deref());
+        // Whoever comes now finds nobody, and may try another server at this path.
+        drop(listener);
+        core.drain(|until| threads.shut_down(Some(until)))
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("core", &self.core).finish_non_exhaustive()
+    }
+}
+
+fn accept_all(core: &Arc<Core>, listener: &mut Listener, threads: &Threads, accept_if: Option<&AcceptIf>) {
+    let mut reserved = None;
+    loop {
+        let mut admit = |peer: &Credentials, latency_core| {
+            admit(core, threads, accept_if, &mut reserved, peer, latency_core)
+        };
+        match listener.accept_admitting(&mut admit) {
+            Ok(stream) => {
+                if let Some(thread) = reserved.take() {
+                    begin(core, thread, stream);
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::Stopped => return,
+            Err(error) => {
+                if core.accept_failed(&error) == Action::StopServer {
+                    return;
+                }
+                std::thread::sleep(PAUSE_AFTER_ERROR);
+            }
+        }
+    }
+}
+
+/// The last word on a client: it gets in if there is a thread for it.
+fn admit(
+    core: &Core,
+    threads: &Threads,
+    accept_if: Option<&AcceptIf>,
+    reserved: &mut Option<Reserved>,
+    peer: &Credentials,
+    latency_core: Option<u32>,
+) -> Result<Admission, (Status, String)> {
+    if accept_if.is_some_and(|accept| !accept(peer)) {
+        let reason = format!("{peer} is not allowed to connect to this server");
+        return Err((Status::PermissionDenied, reason));
+    }
+    if reserved.is_none() {
+        match threads.reserve() {
+            Ok(thread) => *reserved = Some(thread),
+            Err(error) => {
+                core.totals.refused.add(1);
+                log::warn!("client refused: no thread to serve it: {error}");
+                let reason = format!("the server has no thread for another connection: {error}");
+                return Err((Status::ResourceExhausted, reason));
+            }
+        }
+    }
+    let latency_class = latency_core.is_some_and(|wanted| core.settings.latency_cores.contains(&wanted));
+    Ok(Admission { latency_class })
+}
+
+/// Has `thread` serve `stream`.
+fn begin(core: &Arc<Core>, thread: Reserved, mut stream: Stream) {
+    let info = ConnectionInfo {
+        id: core.next_id.add(1),
+        peer: stream.peer(),
+        since: Instant::now(),
+        latency_core: stream.negotiated().latency_core,
+        metadata: Metadata::default(),
+    };
+    let peer = Arc::new(Peer::new(info, stream.halves().1.interrupter(), core.settings.events));
+    core.connection_began(&peer);
+    let (core, stream) = (Arc::clone(core), Box::new(stream));
+    thread.run(Box::new(move || connection::serve(&core, &peer, stream)));
+}
