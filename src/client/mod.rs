@@ -96,6 +96,7 @@
 //! [`Status::Unavailable`]: crate::wire::Status::Unavailable
 //! [`CorruptPeer`]: crate::ErrorKind::CorruptPeer
 
+mod batch;
 mod builder;
 mod calls;
 mod connection;
@@ -111,6 +112,7 @@ mod tickets;
 mod typed;
 mod waiting;
 
+pub use batch::Batch;
 pub use builder::ClientBuilder;
 pub use connection::Client;
 pub use events::{Event, Events};
