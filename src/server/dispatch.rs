@@ -248,11 +248,12 @@ impl<'d> Dispatch<'d> {
     /// Whether the request is answered without a look at its handler.
     #[inline(always)]
     fn is_unwelcome(&self, context: &Context<'_>) -> bool {
-        !context.is_one_way
-            && (context.cancellation.is_cancelled()
-                || context.deadline.has_passed()
-                || self.peer.deferred.get() >= SLOTS as u64
-                || self.is_refusing)
+        let is_answered = !context.is_one_way;
+        context.deadline.has_passed()
+            || is_answered
+                && (context.cancellation.is_cancelled()
+                    || self.peer.deferred.get() >= SLOTS as u64
+                    || self.is_refusing)
     }
 
     #[cold]

@@ -163,10 +163,10 @@ impl Peer {
     pub(super) fn want(&self, wanted: Wanted) {
         self.wanted.raise_to(wanted as u64);
         if let Some(link) = &*self.lock_link() {
-            if wanted == Wanted::Disconnect {
-                link.end_send_waits();
+            match wanted {
+                Wanted::Disconnect => link.end_waits(),
+                Wanted::Nothing | Wanted::Goodbye => link.interrupt(),
             }
-            link.interrupt();
         }
     }
 

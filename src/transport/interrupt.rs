@@ -49,10 +49,13 @@ impl Interrupter {
         self.0.interrupt::<Native>();
     }
 
-    /// Ends this side's waits for room in the other direction within 5 ms, the present one and all further ones, with
-    /// [`ErrorKind::PeerDied`](crate::ErrorKind::PeerDied). What finds room is still sent.
-    pub fn end_send_waits(&self) {
+    /// Ends this side's waits, for messages and for room, within 5 ms: the present ones and all further ones, with
+    /// [`ErrorKind::PeerDied`](crate::ErrorKind::PeerDied). What is there can still be received, and what finds room is still
+    /// sent; the peer sees nothing of it.
+    pub fn end_waits(&self) {
+        self.0.kernel().cut_off();
         self.0.kernel().cut_off_other();
+        self.interrupt();
     }
 
     /// Ends the connection whatever its own thread is in the middle of: every wait of both sides ends within 5 ms, or at

@@ -51,6 +51,19 @@ fn a_condition_on_clients_refuses_them_before_they_are_welcomed() {
     let Err(error) = serving.try_caller() else { panic!("let in") };
     assert_eq!(error.kind(), ErrorKind::PermissionDenied);
     assert_eq!(serving.handle.stats().accepted, 0);
+    // One that panics lets nobody in, and goes on being asked.
+    let asked = ringwire::sync::Counter::new(0);
+    let serving = Serving::start(|builder| {
+        builder.accept_if(move |_| {
+            assert!(asked.add(1) > 1, "the first two");
+            true
+        })
+    });
+    for _ in 0..2 {
+        let Err(error) = serving.try_caller() else { panic!("let in") };
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+    }
+    assert_eq!(serving.caller().call(ECHO, b"in"), Ok(b"in".to_vec()));
 }
 
 #[test]

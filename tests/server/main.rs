@@ -10,10 +10,12 @@ mod common;
 mod caller;
 mod calls;
 mod cancelling;
+mod counting;
 mod deferred;
 mod ending;
 mod events;
 mod failing;
+mod fragments;
 mod limits;
 mod with_client;
 
