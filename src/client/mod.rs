@@ -97,6 +97,7 @@
 //! [`CorruptPeer`]: crate::ErrorKind::CorruptPeer
 
 mod authenticate;
+mod batch;
 mod builder;
 mod calls;
 mod connection;
@@ -112,6 +113,7 @@ mod tickets;
 mod typed;
 mod waiting;
 
+pub use batch::Batch;
 pub use builder::ClientBuilder;
 pub use connection::Client;
 pub use events::{Event, Events};
