@@ -59,8 +59,12 @@ impl Client {
         deadline: Deadline,
     ) -> Result<Items<'_>, Error> {
         let (slot, correlation) = self.send_request(message_type, request, Expected::Items, deadline)?;
+        Ok(self.items(slot, message_type, correlation))
+    }
+
+    pub(super) fn items(&mut self, slot: usize, message_type: u16, correlation: u64) -> Items<'_> {
         let item = Header::new(Kind::StreamItem, message_type, correlation);
-        Ok(Items { client: self, slot, item, ended: false })
+        Items { client: self, slot, item, ended: false }
     }
 }
 
