@@ -199,7 +199,7 @@ mod tests {
                 Phase::Closed if verdict == Verdict::None => {}
                 Phase::Closed => {
                     self.reported.push((now, verdict == Verdict::Bad));
-                    let last = self.reported.iter().rev().take(self.rules.window_calls);
+                    let last = self.reported.iter().copied().rev().take(self.rules.window_calls);
                     let young = last.filter(|(when, _)| now - when < self.rules.window_ns);
                     let (bad, good): (Vec<_>, Vec<_>) = young.partition(|(_, failed)| *failed);
                     let rate = bad.len() as f64 / (bad.len() + good.len()) as f64;
