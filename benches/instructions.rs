@@ -220,14 +220,14 @@ fn ask(calls: &mut Calls) {
     calls.client.call(WORK, &calls.payload).unwrap().payload().copy_to(&mut calls.received);
 }
 
-#[library_benchmark(config = at_most(600))]
+#[library_benchmark(config = at_most(350))]
 #[bench::bytes_64(answered())]
 fn client_call(mut calls: Box<Calls>) -> Box<Calls> {
     ask(&mut calls);
     calls
 }
 
-#[library_benchmark(config = at_most(600))]
+#[library_benchmark(config = at_most(450))]
 #[bench::bytes_64(answered())]
 fn client_call_with(mut calls: Box<Calls>) -> Box<Calls> {
     let Calls { client, payload, received, .. } = &mut *calls;
@@ -243,7 +243,7 @@ fn client_call_with(mut calls: Box<Calls>) -> Box<Calls> {
     calls
 }
 
-#[library_benchmark(config = at_most(700))]
+#[library_benchmark(config = at_most(360))]
 #[bench::bytes_64(answered())]
 fn client_submit_and_collect(mut calls: Box<Calls>) -> Box<Calls> {
     let ticket = calls.client.submit(WORK, &calls.payload).unwrap();

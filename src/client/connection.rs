@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::builder::ClientBuilder;
-use super::intake::{Closed, State};
+use super::intake::{Awaited, Closed, State};
 use super::server_info::ServerInfo;
 use super::tickets::{Expected, Ticket};
 use super::waiting::Intake;
@@ -106,7 +106,7 @@ impl Client {
     ) -> Result<(), Error> {
         self.check_open()?;
         let header = with_deadline(Header::new(Kind::Event, message_type, 0), deadline);
-        self.send(header, message, deadline).map_err(|unsent| self.ended(unsent.error))
+        self.send(header, message, deadline, None).map_err(|unsent| self.ended(unsent.error))
     }
 
     /// How long the connection's thread on the other side takes to answer; no handler is asked.
@@ -118,8 +118,10 @@ impl Client {
         let started = Instant::now();
         let (slot, correlation) = self.next_slot()?;
         let header = Header::new(Kind::Ping, 0, correlation);
-        self.send(header, &[], deadline).map_err(|unsent| self.not_sent(slot, unsent))?;
         self.state.tickets.begin(slot, 0, Expected::Pong, deadline);
+        if let Err(unsent) = self.send(header, &[], deadline, Some(slot)) {
+            self.not_sent(slot, unsent)?;
+        }
         let arrived = self.await_or_abandon(slot, Header::new(Kind::Pong, 0, correlation))?;
         self.take_reply(slot, arrived)?;
         Ok(started.elapsed())
@@ -166,16 +168,33 @@ impl Client {
 
     /// The slot and the correlation for a request that is about to be sent.
     #[inline(always)]
-    pub(super) fn next_slot(&self) -> Result<(usize, u64), Error> {
+    pub(super) fn next_slot(&mut self) -> Result<(usize, u64), Error> {
         self.check_open()?;
-        self.state.tickets.next().ok_or_else(all_taken)
+        match self.state.tickets.next() {
+            Some(next) => Ok(next),
+            None => self.free_slot(),
+        }
+    }
+
+    /// Answers that nobody waits for may have come, and have yet to be taken in.
+    #[cold]
+    fn free_slot(&mut self) -> Result<(usize, u64), Error> {
+        let looked = self.poll_for(Awaited::Nothing);
+        self.state.tickets.next().ok_or_else(|| looked.err().unwrap_or_else(all_taken))
     }
 
     #[inline(always)]
-    pub(super) fn send(&mut self, header: Header, payload: &[u8], deadline: Deadline) -> Result<(), Unsent> {
+    fn send(
+        &mut self,
+        header: Header,
+        payload: &[u8],
+        deadline: Deadline,
+        slot: Option<usize>,
+    ) -> Result<(), Unsent> {
         let (sender, receiver) = self.stream.halves();
         receiver.expect_answer();
-        sender.send_taking_in(header, payload, deadline, &mut Intake { receiver, state: &mut self.state })
+        let mut intake = Intake { receiver, state: &mut self.state, slot };
+        sender.send_taking_in(header, payload, deadline, &mut intake)
     }
 
     /// Sends a request; says its slot.
@@ -189,19 +208,22 @@ impl Client {
     ) -> Result<(usize, u64), Error> {
         let (slot, correlation) = self.next_slot()?;
         let header = with_deadline(Header::new(Kind::Request, message_type, correlation), deadline);
-        if let Err(unsent) = self.send(header, request, deadline) {
-            return Err(self.not_sent(slot, unsent));
-        }
+        // Its answer may come before its end.
         self.state.tickets.begin(slot, message_type, expected, deadline);
+        if let Err(unsent) = self.send(header, request, deadline, Some(slot)) {
+            self.not_sent(slot, unsent)?;
+        }
         Ok((slot, correlation))
     }
 
+    /// An error, unless the answer is there all the same.
     #[cold]
-    fn not_sent(&mut self, slot: usize, unsent: Unsent) -> Error {
-        if unsent.begun {
-            self.state.tickets.withdraw(slot);
+    fn not_sent(&mut self, slot: usize, unsent: Unsent) -> Result<(), Error> {
+        if self.state.tickets.is_ready(slot) {
+            return Ok(());
         }
-        self.ended(unsent.error)
+        self.state.unsend(slot, unsent.begun);
+        Err(self.ended(unsent.error))
     }
 
     /// Remembers an error that is the end of the connection.
@@ -241,7 +263,7 @@ impl Client {
         let bytes = request_bytes + if header.is_extended() { size_of::<u64>() } else { 0 };
         let (sender, receiver) = self.stream.halves();
         receiver.expect_answer();
-        let mut intake = Intake { receiver, state: &mut self.state };
+        let mut intake = Intake { receiver, state: &mut self.state, slot: None };
         match sender.reserve_taking_in(header, bytes, deadline, &mut intake) {
             Ok(mut record) => {
                 write(&mut record);

@@ -3,7 +3,7 @@
 use super::connection::Client;
 use super::intake::parse_status;
 use super::reply::Reply;
-use super::tickets::{Expected, Fault};
+use super::tickets::Expected;
 use super::waiting::{Arrived, status_error, too_large};
 use crate::error::Error;
 use crate::transport::{Deadline, Payload};
@@ -58,13 +58,14 @@ impl Client {
         request: &[u8],
         deadline: Deadline,
     ) -> Result<Items<'_>, Error> {
+        self.state.clear_early();
         let (slot, correlation) = self.send_request(message_type, request, Expected::Items, deadline)?;
         Ok(self.items(slot, message_type, correlation))
     }
 
     pub(super) fn items(&mut self, slot: usize, message_type: u16, correlation: u64) -> Items<'_> {
         let item = Header::new(Kind::StreamItem, message_type, correlation);
-        Items { client: self, slot, item, ended: false }
+        Items { client: self, slot, item, early: Vec::new(), ended: false }
     }
 }
 
@@ -77,6 +78,8 @@ pub struct Items<'a> {
     slot: usize,
     /// What the header of each item is, if it is one record.
     item: Header,
+    /// The item in the caller's hand, if it came before its request had been sent to its end.
+    early: Vec<u8>,
     ended: bool,
 }
 
@@ -94,6 +97,13 @@ impl Items<'_> {
     pub fn next_item(&mut self) -> Result<Option<Reply<'_>>, Error> {
         if self.ended {
             return Ok(None);
+        }
+        if let Some(item) = self.client.state.pop_early() {
+            self.early = item;
+            return Ok(Some(Reply::in_buffer(&mut self.early)));
+        }
+        if self.client.state.tickets.entry(self.slot).fault.is_some() {
+            return Err(self.refuse_long_item());
         }
         match self.client.await_slot(self.slot, self.item) {
             Ok(Arrived::InRing(found)) if found.header() == self.item => {
@@ -117,11 +127,7 @@ impl Items<'_> {
             Arrived::Stored | Arrived::Streamed => entry.kind,
         };
         match kind {
-            Kind::StreamItem if entry.fault == Some(Fault::TooLarge) => {
-                self.ended = true;
-                let error = too_large(self.client.state.max_message_bytes);
-                Err(self.client.abandon(self.slot, error))
-            }
+            Kind::StreamItem if entry.fault.is_some() => Err(self.refuse_long_item()),
             Kind::StreamItem => Ok(Some(Reply::in_buffer(self.client.state.take_bytes(self.slot)))),
             Kind::StreamEnd => {
                 self.ended = true;
@@ -133,6 +139,13 @@ impl Items<'_> {
                 self.client.take_reply(self.slot, arrived).map(Some)
             }
         }
+    }
+
+    #[cold]
+    fn refuse_long_item(&mut self) -> Error {
+        self.ended = true;
+        let error = too_large(self.client.state.max_message_bytes);
+        self.client.abandon(self.slot, error)
     }
 
     fn take_end(&mut self, arrived: Arrived) -> Result<(), Error> {
@@ -148,7 +161,11 @@ impl Items<'_> {
             }
         };
         self.client.state.finish(self.slot);
-        if said.status == Status::Ok { Ok(()) } else { Err(status_error(said)) }
+        if said.status == Status::Ok {
+            Ok(())
+        } else {
+            Err(status_error(said, self.client.state.tickets.entry(self.slot).deadline))
+        }
     }
 }
 
@@ -164,6 +181,7 @@ impl Iterator for Items<'_> {
 impl Drop for Items<'_> {
     fn drop(&mut self) {
         if !self.ended {
+            self.client.state.clear_early();
             self.client.stream.cancel(self.item.correlation);
             self.client.state.abandon(self.slot);
         }

@@ -84,7 +84,8 @@
 //! | the protocol is broken ([`CorruptPeer`]), or an event ends the connection ([`EventPolicy::Disconnect`]) | each wait fails | as ever | stays |
 //!
 //! A request whose sending fails takes no slot. If its beginning was sent, the server knows that the rest does not come; an
-//! answer to it is left out.
+//! answer to it is left out. An answer that comes before its request has been sent to its end is the answer, and the rest is
+//! not sent; items of a stream that come so early are kept for their reader.
 //!
 //! # Memory
 //!

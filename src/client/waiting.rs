@@ -7,7 +7,7 @@ use super::tickets::Fault;
 use crate::error::{Error, ErrorKind};
 use crate::transport::{Deadline, Found, Meanwhile, Payload, Receiver};
 use crate::wire::call::StatusPayload;
-use crate::wire::{Header, Kind};
+use crate::wire::{Header, Kind, Status};
 
 /// Where what a caller waits for is.
 #[derive(Clone, Copy, Debug)]
@@ -22,13 +22,20 @@ pub(super) enum Arrived {
 pub(super) struct Intake<'a> {
     pub(super) receiver: &'a mut Receiver,
     pub(super) state: &'a mut State,
+    /// Whose request is being sent.
+    pub(super) slot: Option<usize>,
 }
 
 impl Meanwhile for Intake<'_> {
     fn take_in(&mut self) -> Result<(), Error> {
-        let taken = self.state.take_in(self.receiver, Awaited::Nothing);
+        let awaited = self.slot.map_or(Awaited::Nothing, Awaited::Sending);
+        let taken = self.state.take_in(self.receiver, awaited);
         self.receiver.publish_consumed();
         match taken {
+            // Its answer is there before its end: the rest of it is of no use.
+            Ok(_) if self.slot.is_some_and(|slot| self.state.tickets.is_ready(slot)) => {
+                Err(ErrorKind::Abandoned.into())
+            }
             // Whoever waits for room waits for a peer that may wait for this.
             Ok(Taken::Blocked(full)) => Err(self.state.blocked(full)),
             // Found again by who waits for an answer; the peer may still read.
@@ -76,6 +83,9 @@ impl Client {
     #[inline(always)]
     pub(super) fn await_slot(&mut self, slot: usize, expected: Header) -> Result<Arrived, Error> {
         let deadline = self.state.tickets.entry(slot).deadline;
+        if self.state.tickets.is_ready(slot) {
+            return Ok(Arrived::Stored);
+        }
         let (sender, receiver) = self.stream.halves();
         let found = match receiver.next_record(deadline, || sender.trim_idle()) {
             Ok(found) if found.header() == expected => return Ok(Arrived::InRing(found)),
@@ -176,8 +186,9 @@ impl Client {
     #[cold]
     pub(super) fn take_error(&mut self, slot: usize, found: Found) -> Error {
         self.state.finish(slot);
+        let deadline = self.state.tickets.entry(slot).deadline;
         let (_, receiver) = self.stream.halves();
-        let error = status_error(parse_status(&receiver.record_payload(&found)));
+        let error = status_error(parse_status(&receiver.record_payload(&found)), deadline);
         receiver.release_record(found);
         error
     }
@@ -196,7 +207,7 @@ impl Client {
                 Err(streamed(message_type))
             }
             None if kind == Kind::Error => {
-                let error = status_error(parse_status(&Payload::private(&entry.bytes)));
+                let error = status_error(parse_status(&Payload::private(&entry.bytes)), entry.deadline);
                 self.state.finish(slot);
                 Err(error)
             }
@@ -208,7 +219,12 @@ impl Client {
     }
 }
 
-pub(super) fn status_error(said: StatusPayload) -> Error {
+/// The error for a status that answers a request with this deadline.
+pub(super) fn status_error(said: StatusPayload, deadline: Deadline) -> Error {
+    if said.status == Status::DeadlineExceeded && deadline.has_passed() {
+        // The server has seen it first: to the caller it is the same.
+        return Error::new(ErrorKind::TimedOut, said.message);
+    }
     Error::answered(said.status, said.message, said.retry_after)
 }
 

@@ -85,15 +85,16 @@ mod builder;
 mod calls;
 mod events;
 mod link;
+mod request;
 mod streams;
 mod tickets;
 
 use std::time::Duration;
 
 pub use builder::ReconnectingBuilder;
-pub use calls::Call;
 pub use events::Events;
 pub use link::{ConnectionState, StateChange};
+pub use request::Call;
 pub use streams::Streaming;
 pub use tickets::Ticket;
 
