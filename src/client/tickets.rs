@@ -186,6 +186,11 @@ impl Tickets {
         self.submitted & bit(slot) != 0
     }
 
+    /// Whether the program has any ticket.
+    pub(super) fn has_submitted(&self) -> bool {
+        self.submitted != 0
+    }
+
     /// The slot of `ticket`, unless it has been collected, or given up.
     #[inline]
     pub(super) fn find(&self, ticket: Ticket) -> Option<usize> {
