@@ -8,7 +8,7 @@ use super::connection::Client;
 use super::intake::State;
 use super::queue::{EventPolicy, Queue};
 use crate::error::{Error, ErrorKind};
-use crate::transport::{Connector, DEFAULT_MAX_MESSAGE_BYTES, PeerPolicy, Stream, WaitStrategy};
+use crate::transport::{Connector, DEFAULT_MAX_MESSAGE_BYTES, Deadline, PeerPolicy, Stream, WaitStrategy};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_EVENTS_CAPACITY: usize = 1_024;
@@ -135,6 +135,16 @@ impl ClientBuilder {
             }
         };
         Ok(self.client_over(stream))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.connector.path()
+    }
+
+    /// As [`ClientBuilder::connect`], by `deadline` at the latest.
+    pub(super) fn connect_by(&self, deadline: Deadline) -> Result<Client, Error> {
+        let timeout = deadline.left().map_or(self.timeout, |left| left.min(self.timeout));
+        self.clone().timeout(timeout).connect()
     }
 
     /// A client over a connection that is there: one end of [`Stream::pair`], say. What the builder says of connecting

@@ -382,6 +382,13 @@ impl Client {
         }
     }
 
+    /// Takes in what is there, and looks whether the peer is: one system call.
+    pub(super) fn look(&mut self) -> Result<(), Error> {
+        self.poll_for(Awaited::Nothing)?;
+        let (_, receiver) = self.stream.halves();
+        receiver.check_peer().map_err(|error| self.ended(error))
+    }
+
     /// As [`Client::await_slot`]; the request is given up where that fails.
     #[inline(always)]
     pub(super) fn await_or_abandon(&mut self, slot: usize, expected: Header) -> Result<Arrived, Error> {
