@@ -52,7 +52,7 @@ pub(crate) struct Ends {
 }
 
 impl Ends {
-    /// A pool whose connections nobody serves.
+    /// A pool whose connections nobody serves: no pings before they are lent.
     pub(crate) fn pool(&self, min: usize, max: usize) -> ClientPoolBuilder {
         let ends = self.clone();
         let connect = move |_| {
@@ -63,7 +63,8 @@ impl Ends {
             ends.streams.lock().unwrap().push_back(Some(server));
             Ok(Client::builder("").over(client))
         };
-        ClientPool::over(connect).min_connections(min).max_connections(max)
+        let pool = ClientPool::over(connect).check_after(Duration::MAX);
+        pool.min_connections(min).max_connections(max)
     }
 
     /// Closes the other end of the connection with this number, from 0.
