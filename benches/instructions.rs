@@ -6,6 +6,7 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Duration;
 
 use iai_callgrind::{
     Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
@@ -14,7 +15,8 @@ use ringwire::buffer::{Pool, PoolConfig};
 use ringwire::ring::{Consumer, Producer, Tuning};
 use ringwire::shm::{Direction, Layout, Segment, SegmentOptions};
 use ringwire::sync::{Heard, Kernel, Native, NativeWord};
-use ringwire::{Header, Kind, Stream, WaitStrategy};
+use ringwire::wire::call;
+use ringwire::{Client, ClientPool, Header, Kind, Stream, WaitStrategy};
 
 /// Nobody sleeps here, so nothing is asked of the kernel.
 #[derive(Clone, Copy)]
@@ -167,6 +169,105 @@ fn stream_send_and_receive(mut ends: Box<Ends>) -> Box<Ends> {
     ends
 }
 
+/// A client in use, and a server that has answered before it was asked: nobody waits for anybody.
+struct Calls {
+    client: Client,
+    server: Stream,
+    asked: u64,
+    payload: Vec<u8>,
+    received: Vec<u8>,
+}
+
+const WORK: u16 = 7;
+const ITEMS: u64 = 100;
+
+fn calls() -> Box<Calls> {
+    let (stream, server) = Stream::pair_with(65_536, WaitStrategy::SpinOnly).unwrap();
+    let client = Client::builder("").over(stream);
+    let mut calls = Box::new(Calls { client, server, asked: 0, payload: vec![7; 64], received: vec![0; 64] });
+    for _ in 0..3 {
+        answer(&mut calls, &[Kind::Response]);
+        ask(&mut calls);
+        calls.server.receive().unwrap();
+    }
+    calls
+}
+
+fn answer(calls: &mut Calls, kinds: &[Kind]) {
+    calls.asked += 1;
+    for kind in kinds {
+        let header = Header::new(*kind, WORK, call::correlation(calls.asked, 0));
+        calls.server.send(header, if *kind == Kind::StreamEnd { &[0; 8] } else { &calls.payload }).unwrap();
+    }
+}
+
+fn answered() -> Box<Calls> {
+    let mut calls = calls();
+    answer(&mut calls, &[Kind::Response]);
+    calls
+}
+
+fn streamed() -> Box<Calls> {
+    let mut calls = calls();
+    let mut kinds = vec![Kind::StreamItem; ITEMS as usize];
+    kinds.push(Kind::StreamEnd);
+    calls.payload.truncate(32);
+    answer(&mut calls, &kinds);
+    calls
+}
+
+#[inline(always)]
+fn ask(calls: &mut Calls) {
+    calls.client.call(WORK, &calls.payload).unwrap().payload().copy_to(&mut calls.received);
+}
+
+#[library_benchmark(config = at_most(350))]
+#[bench::bytes_64(answered())]
+fn client_call(mut calls: Box<Calls>) -> Box<Calls> {
+    ask(&mut calls);
+    calls
+}
+
+#[library_benchmark(config = at_most(450))]
+#[bench::bytes_64(answered())]
+fn client_call_with(mut calls: Box<Calls>) -> Box<Calls> {
+    let Calls { client, payload, received, .. } = &mut *calls;
+    let called = client.call_with(
+        WORK,
+        64,
+        |slot| {
+            slot.write(payload);
+        },
+        |payload| payload.copy_to(received),
+    );
+    called.unwrap();
+    calls
+}
+
+#[library_benchmark(config = at_most(360))]
+#[bench::bytes_64(answered())]
+fn client_submit_and_collect(mut calls: Box<Calls>) -> Box<Calls> {
+    let ticket = calls.client.submit(WORK, &calls.payload).unwrap();
+    calls.client.collect(ticket).unwrap().payload().copy_to(&mut calls.received);
+    calls
+}
+
+#[library_benchmark(config = at_most(20_000))]
+#[bench::items_100(streamed())]
+fn client_stream(mut calls: Box<Calls>) -> Box<Calls> {
+    let mut items = calls.client.call_streaming(WORK, &calls.payload).unwrap();
+    while let Some(item) = items.next_item().unwrap() {
+        item.payload().copy_to(&mut calls.received);
+    }
+    drop(items);
+    calls
+}
+
+library_benchmark_group!(
+    name = client_paths;
+    benchmarks = client_call, client_call_with, client_submit_and_collect, client_stream
+);
+
 /// A pool whose first buffers have memory.
 fn pool() -> Pool {
     let pool = Pool::new(PoolConfig::default()).unwrap();
@@ -184,9 +285,30 @@ fn acquire_and_release(pool: Pool, bytes: usize) -> Pool {
     pool
 }
 
+/// A pool of eight clients that has been used before.
+fn client_pool() -> (ClientPool, Vec<Stream>) {
+    let (connected, others) = std::sync::mpsc::channel();
+    let connect = move |_| {
+        let (stream, server) = Stream::pair_with(65_536, WaitStrategy::SpinOnly)?;
+        connected.send(server).unwrap();
+        Ok(Client::builder("").over(stream))
+    };
+    let pool = ClientPool::over(connect).min_connections(8).max_connections(8).check_after(Duration::MAX);
+    let pool = pool.build().unwrap();
+    drop((pool.acquire().unwrap(), pool.acquire().unwrap()));
+    (pool, others.try_iter().collect())
+}
+
+#[library_benchmark(config = at_most(600))]
+#[bench::idle(client_pool())]
+fn client_lent_and_given_back(pool: (ClientPool, Vec<Stream>)) -> (ClientPool, Vec<Stream>) {
+    drop(black_box(pool.0.acquire().unwrap()));
+    pool
+}
+
 library_benchmark_group!(
     name = pool_paths;
-    benchmarks = acquire_and_release
+    benchmarks = acquire_and_release, client_lent_and_given_back
 );
 library_benchmark_group!(
     name = stream_paths;
@@ -197,4 +319,4 @@ library_benchmark_group!(
     benchmarks = send_and_receive, reserve_write_commit, batch_of_16, poll_of_an_empty_ring, check_of_a_record,
         check_of_a_header
 );
-main!(library_benchmark_groups = ring_paths, stream_paths, pool_paths);
+main!(library_benchmark_groups = ring_paths, stream_paths, client_paths, pool_paths);

@@ -7,7 +7,8 @@
 //!
 //! # Overview
 //!
-//! - [`Listener`] binds a path and accepts; [`Stream::connect`] is the other end.
+//! - [`Client`] calls a server: one request and its response, up to 64 under way at once, streamed responses, events.
+//! - Below that, [`Listener`] binds a path and accepts; [`Stream::connect`] is the other end.
 //! - A [`Stream`] carries messages both ways: a [`Header`] ([`Kind`], message type, correlation) and a payload.
 //!   [`Stream::send`] and [`Stream::receive`] for messages of one record, [`Stream::reserve`] to write one in place,
 //!   [`Stream::batch`] for many at once, [`Stream::receive_into`] for messages of any form up to a limit,
@@ -75,7 +76,8 @@
 //!
 //! # Cargo features
 //!
-//! None by default. `cli` builds the `ringwire` command.
+//! None by default. `protocol` adds calls with values as JSON ([`Client::call_json`](client::Client)). `cli` builds the
+//! `ringwire` command.
 //! `failpoints` is for this package's own tests alone: a test can have its process killed at a named step.
 #![cfg_attr(doctest, doc = include_str!("../README.md"))]
 
@@ -110,4 +112,4 @@ pub use transport::{
     Readiness, Receiver, Sender, Slot, Stream,
 };
 pub use wait::WaitStrategy;
-pub use wire::{Header, Kind};
+pub use wire::{Header, Kind, Status};

@@ -10,8 +10,9 @@ use std::thread;
 use std::time::Duration;
 
 use common::Watchdog;
+use ringwire::buffer::{Pool, PoolConfig};
 use ringwire::sync::Counter;
-use ringwire::{ByteStream, Header, Kind, NamedReceiver, NamedSender, Stream, WaitStrategy};
+use ringwire::{ByteStream, Client, Header, Kind, NamedReceiver, NamedSender, Stream, WaitStrategy};
 
 struct Counting;
 
@@ -172,6 +173,105 @@ fn allocations_of_bytes() -> u64 {
     ALLOCATIONS.get() - before
 }
 
+/// What the server of `allocations_of_calls` does with a request, by its type.
+const ECHO: u16 = 1;
+const WITH_EVENT: u16 = 2;
+const STREAM: u16 = 3;
+
+fn serve(mut server: Stream) {
+    COUNTED.set(true);
+    loop {
+        let Ok(message) = server.receive() else { break };
+        let (asked, mut copy) = (message.header(), [0; 72]);
+        let count = message.payload().copy_to(&mut copy);
+        drop(message);
+        let answer = |kind| Header::new(kind, asked.message_type, asked.correlation);
+        if asked.message_type == STREAM {
+            for _ in 0..5 {
+                server.send(answer(Kind::StreamItem), &copy[..count]).unwrap();
+            }
+            server.send(answer(Kind::StreamEnd), &[0; 8]).unwrap();
+            continue;
+        }
+        if asked.message_type == WITH_EVENT {
+            server.send(Header::new(Kind::Event, 9, 0), &copy[..count]).unwrap();
+        }
+        server.send(answer(Kind::Response), &copy[..count]).unwrap();
+    }
+    COUNTED.set(false);
+}
+
+/// Each form of a call in its turn.
+fn call(client: &mut Client, number: u64, buffer: &mut Vec<u8>) {
+    let mut copy = [0; 64];
+    match number % 8 {
+        0 => assert_eq!(client.call(ECHO, &[7; 64]).unwrap().payload().copy_to(&mut copy), 64),
+        1 => assert_eq!(client.call_into(ECHO, &[7; 64], buffer).unwrap(), 64),
+        2 => {
+            let call = client.request(ECHO).deadline(Duration::from_secs(50));
+            let write = |slot: &mut ringwire::Slot<'_>| assert_eq!(slot.write(&[7; 64]), 64);
+            assert_eq!(call.call_with(64, write, |payload| payload.copy_to(&mut copy)).unwrap(), 64);
+        }
+        3 => {
+            let tickets = [0; 8].map(|_| client.submit(ECHO, &[7; 64]).unwrap());
+            for ticket in tickets.iter().rev() {
+                assert_eq!(client.collect(*ticket).unwrap().len(), 64);
+            }
+        }
+        4 => {
+            let _ = client.submit(ECHO, &[7; 64]).unwrap();
+            assert!(client.collect_any().unwrap().unwrap().1.is_ok());
+        }
+        5 => {
+            client.call(WITH_EVENT, &[7; 64]).unwrap();
+            assert_eq!(client.try_event().unwrap().unwrap().payload().copy_to(&mut copy), 64);
+        }
+        6 => {
+            let mut items = client.call_streaming(STREAM, &[7; 64]).unwrap();
+            let mut count = 0;
+            while let Some(item) = items.next_item().unwrap() {
+                count += item.len();
+            }
+            assert_eq!(count, 5 * 64);
+        }
+        _ => assert_eq!(client.call_typed::<_, [u64; 8]>(ECHO, &[7_u64; 8]).unwrap(), [7; 8]),
+    }
+}
+
+/// The client's thread and the server's, in all forms of a call.
+fn allocations_of_calls(strategy: WaitStrategy, rounds: u64) -> u64 {
+    let (stream, server) = Stream::pair_with(64 << 10, strategy).unwrap();
+    let serving = thread::spawn(|| serve(server));
+    let mut client = Client::builder("").over(stream);
+    let mut buffer = Vec::with_capacity(64);
+    for number in 0..WARM_UP {
+        call(&mut client, number, &mut buffer);
+    }
+    let before = ALLOCATIONS.get();
+    for number in 0..rounds {
+        call(&mut client, number, &mut buffer);
+    }
+    let allocations = ALLOCATIONS.get() - before;
+    drop(client);
+    serving.join().unwrap();
+    allocations
+}
+
+/// Buffers that have their memory, and the large one, which is mapped.
+fn allocations_of_the_pool() -> u64 {
+    let pool = Pool::new(PoolConfig::default()).unwrap();
+    let mut before = 0;
+    for number in 0..1000 {
+        if number == 1 {
+            before = ALLOCATIONS.get();
+        }
+        for bytes in [64, 50_000, 1 << 20] {
+            drop(pool.acquire(bytes, None).unwrap());
+        }
+    }
+    ALLOCATIONS.get() - before
+}
+
 #[test]
 fn no_message_costs_an_allocation() {
     let _watchdog = Watchdog::start();
@@ -184,8 +284,10 @@ fn no_message_costs_an_allocation() {
         (WaitStrategy::ParkAtOnce, 10_000),
     ] {
         assert_eq!(allocations_of(strategy, rounds), 0, "{strategy:?}");
+        assert_eq!(allocations_of_calls(strategy, rounds), 0, "{strategy:?}");
         assert_eq!(allocations_of_named_rings(strategy, rounds / 2), 0, "{strategy:?}");
     }
     assert_eq!(allocations_when_full(), 0);
     assert_eq!(allocations_of_bytes(), 0);
+    assert_eq!(allocations_of_the_pool(), 0);
 }

@@ -5,9 +5,10 @@ use std::hash::Hash;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use ringwire::{
-    Backpressure, Batch, ByteStream, Connector, Credentials, Error, ErrorKind, Header, Incoming, Kind,
-    Listener, ListenerBuilder, Message, MessageReader, MessageWriter, Payload, PeerPolicy, Receiver, Sender,
-    Slot, Stream, WaitStrategy,
+    Backpressure, Batch, ByteStream, Call, Client, ClientBuilder, Connector, Credentials, Error, ErrorKind,
+    Event, EventPolicy, Header, Incoming, Items, Kind, Listener, ListenerBuilder, Message, MessageReader,
+    MessageWriter, Payload, PeerPolicy, Receiver, Reply, Sender, ServerInfo, Slot, Status, Stream, Ticket,
+    WaitStrategy,
 };
 
 const fn goes_to_another_thread<T: Send + Debug>() {}
@@ -32,11 +33,20 @@ const _: () = {
     goes_to_another_thread::<Slot<'_>>();
     goes_to_another_thread::<Batch<'_>>();
     goes_to_another_thread::<Incoming<'_>>();
+    goes_to_another_thread::<Client>();
+    goes_to_another_thread::<ClientBuilder>();
+    goes_to_another_thread::<Call<'_>>();
+    goes_to_another_thread::<Reply<'_>>();
+    goes_to_another_thread::<Items<'_>>();
+    goes_to_another_thread::<Event<'_>>();
 
     // Every method that does something takes `&mut self`, so sharing these allows questions alone: behind a mutex, say.
     goes_to_another_thread::<ByteStream>();
     is_shared_between_threads::<ByteStream>();
     is_shared_between_threads::<Stream>();
+    is_shared_between_threads::<Client>();
+    is_shared_between_threads::<ClientBuilder>();
+    is_shared_between_threads::<ServerInfo>();
     is_shared_between_threads::<Sender>();
     is_shared_between_threads::<Receiver>();
     is_shared_between_threads::<Listener>();
@@ -51,6 +61,11 @@ const _: () = {
     is_a_plain_value::<Backpressure>();
     is_a_plain_value::<WaitStrategy>();
     is_a_plain_value::<Credentials>();
+    is_a_plain_value::<EventPolicy>();
+    is_a_plain_value::<Status>();
+    is_a_plain_value::<Ticket>();
+    is_a_key::<Ticket>();
+    is_a_key::<Status>();
     is_a_key::<ErrorKind>();
     is_a_key::<Kind>();
     is_a_key::<Credentials>();

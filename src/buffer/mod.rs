@@ -9,7 +9,8 @@
 //!   for the first time, and only as many are ever taken as were lent at once. The small and the medium tier keep them;
 //!   the large tier maps a buffer when it lends it and unmaps it when it comes back.
 //! - **No lock, allocation or system call** to acquire and release a kept buffer while one is free: one exchange on a
-//!   queue each way. Only who finds its tier exhausted sleeps, until a buffer comes back or its deadline.
+//!   queue each way. Only who finds its tier exhausted sleeps, until a buffer comes back or its deadline. (A thread
+//!   preempted for the few instructions between its two steps in the queue holds up those that come right after it.)
 //! - **A leak shows.** A buffer that is never given back ([`std::mem::forget`], a handler that hangs) stays in
 //!   [`TierStats::lent`] for ever; the others go on being lent.
 //!

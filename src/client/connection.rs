@@ -4,12 +4,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::builder::ClientBuilder;
-use super::intake::{Awaited, Closed, Full, State, Step, parse_status};
-use super::reply::Reply;
+use super::intake::{Awaited, Closed, State};
 use super::server_info::ServerInfo;
-use super::tickets::{Expected, Fault, Ticket};
+use super::tickets::{Expected, Ticket};
+use super::waiting::Intake;
 use crate::error::{Error, ErrorKind};
-use crate::transport::{Deadline, Found, Meanwhile, Payload, Receiver, Stream, Unsent};
+use crate::transport::{Deadline, Slot, Stream, Unsent};
 use crate::wire::{Header, Kind, call};
 
 /// A connection to a server: calls, pipelined and streamed ones, and events.
@@ -34,64 +34,6 @@ pub struct Client {
     /// For what is put together before it is sent, or taken apart behind its receipt.
     #[cfg(feature = "protocol")]
     pub(super) scratch: Vec<u8>,
-}
-
-/// Where what a caller waits for is.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Arrived {
-    InRing(Found),
-    Stored,
-    /// As an item of a stream, where a response was expected.
-    Streamed,
-}
-
-/// What a sender that waits for room does meanwhile.
-struct Intake<'a> {
-    receiver: &'a mut Receiver,
-    state: &'a mut State,
-}
-
-impl Meanwhile for Intake<'_> {
-    fn take_in(&mut self) -> Result<(), Error> {
-        let taken = self.state.take_in(self.receiver, Awaited::Nothing);
-        self.receiver.publish_consumed();
-        match taken {
-            // Whoever waits for room waits for a peer that may wait for this.
-            Ok(Taken::Blocked(full)) => Err(self.state.blocked(full)),
-            // Found again by who waits for an answer; the peer may still read.
-            Err(error) if error.kind() != ErrorKind::PeerClosed => Err(error),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// How a look at what has arrived ended.
-enum Taken {
-    All,
-    Awaited(usize, Arrived),
-    Blocked(Full),
-}
-
-impl State {
-    /// Takes in what is there, without waiting, up to what is awaited.
-    fn take_in(&mut self, receiver: &mut Receiver, awaited: Awaited) -> Result<Taken, Error> {
-        // What is there now, and not what a busy peer writes meanwhile.
-        let lap = receiver.a_lap_ahead();
-        while !receiver.is_beyond(lap) {
-            let Some(found) = receiver.poll_or_end()? else { break };
-            match self.route(receiver, found, awaited)? {
-                Step::Taken if awaited == Awaited::Event && !self.events.is_empty() => {
-                    return Ok(Taken::Awaited(0, Arrived::Stored));
-                }
-                Step::Taken => {}
-                Step::InRing(slot) => return Ok(Taken::Awaited(slot, Arrived::InRing(found))),
-                Step::Stored(slot) => return Ok(Taken::Awaited(slot, Arrived::Stored)),
-                Step::Streamed(slot) => return Ok(Taken::Awaited(slot, Arrived::Streamed)),
-                Step::Blocked(full) => return Ok(Taken::Blocked(full)),
-            }
-        }
-        Ok(Taken::All)
-    }
 }
 
 impl Client {
@@ -164,7 +106,7 @@ impl Client {
     ) -> Result<(), Error> {
         self.check_open()?;
         let header = with_deadline(Header::new(Kind::Event, message_type, 0), deadline);
-        self.send(header, message, deadline).map_err(|unsent| self.ended(unsent.error))
+        self.send(header, message, deadline, None).map_err(|unsent| self.ended(unsent.error))
     }
 
     /// How long the connection's thread on the other side takes to answer; no handler is asked.
@@ -176,8 +118,10 @@ impl Client {
         let started = Instant::now();
         let (slot, correlation) = self.next_slot()?;
         let header = Header::new(Kind::Ping, 0, correlation);
-        self.send(header, &[], deadline).map_err(|unsent| self.not_sent(slot, unsent))?;
         self.state.tickets.begin(slot, 0, Expected::Pong, deadline);
+        if let Err(unsent) = self.send(header, &[], deadline, Some(slot)) {
+            self.not_sent(slot, unsent)?;
+        }
         let arrived = self.await_or_abandon(slot, Header::new(Kind::Pong, 0, correlation))?;
         self.take_reply(slot, arrived)?;
         Ok(started.elapsed())
@@ -224,16 +168,33 @@ impl Client {
 
     /// The slot and the correlation for a request that is about to be sent.
     #[inline(always)]
-    pub(super) fn next_slot(&self) -> Result<(usize, u64), Error> {
+    pub(super) fn next_slot(&mut self) -> Result<(usize, u64), Error> {
         self.check_open()?;
-        self.state.tickets.next().ok_or_else(all_taken)
+        match self.state.tickets.next() {
+            Some(next) => Ok(next),
+            None => self.free_slot(),
+        }
+    }
+
+    /// Answers that nobody waits for may have come, and have yet to be taken in.
+    #[cold]
+    fn free_slot(&mut self) -> Result<(usize, u64), Error> {
+        let looked = self.poll_for(Awaited::Nothing);
+        self.state.tickets.next().ok_or_else(|| looked.err().unwrap_or_else(all_taken))
     }
 
     #[inline(always)]
-    pub(super) fn send(&mut self, header: Header, payload: &[u8], deadline: Deadline) -> Result<(), Unsent> {
+    fn send(
+        &mut self,
+        header: Header,
+        payload: &[u8],
+        deadline: Deadline,
+        slot: Option<usize>,
+    ) -> Result<(), Unsent> {
         let (sender, receiver) = self.stream.halves();
         receiver.expect_answer();
-        sender.send_taking_in(header, payload, deadline, &mut Intake { receiver, state: &mut self.state })
+        let mut intake = Intake { receiver, state: &mut self.state, slot };
+        sender.send_taking_in(header, payload, deadline, &mut intake)
     }
 
     /// Sends a request; says its slot.
@@ -247,19 +208,22 @@ impl Client {
     ) -> Result<(usize, u64), Error> {
         let (slot, correlation) = self.next_slot()?;
         let header = with_deadline(Header::new(Kind::Request, message_type, correlation), deadline);
-        if let Err(unsent) = self.send(header, request, deadline) {
-            return Err(self.not_sent(slot, unsent));
-        }
+        // Its answer may come before its end.
         self.state.tickets.begin(slot, message_type, expected, deadline);
+        if let Err(unsent) = self.send(header, request, deadline, Some(slot)) {
+            self.not_sent(slot, unsent)?;
+        }
         Ok((slot, correlation))
     }
 
+    /// An error, unless the answer is there all the same.
     #[cold]
-    fn not_sent(&mut self, slot: usize, unsent: Unsent) -> Error {
-        if unsent.begun {
-            self.state.tickets.withdraw(slot);
+    fn not_sent(&mut self, slot: usize, unsent: Unsent) -> Result<(), Error> {
+        if self.state.tickets.is_ready(slot) {
+            return Ok(());
         }
-        self.ended(unsent.error)
+        self.state.unsend(slot, unsent.begun);
+        Err(self.ended(unsent.error))
     }
 
     /// Remembers an error that is the end of the connection.
@@ -291,7 +255,7 @@ impl Client {
         &mut self,
         message_type: u16,
         request_bytes: usize,
-        write: impl FnOnce(&mut crate::transport::Slot<'_>),
+        write: impl FnOnce(&mut Slot<'_>),
         deadline: Deadline,
     ) -> Result<(usize, u64), Error> {
         let (slot, correlation) = self.next_slot()?;
@@ -299,7 +263,7 @@ impl Client {
         let bytes = request_bytes + if header.is_extended() { size_of::<u64>() } else { 0 };
         let (sender, receiver) = self.stream.halves();
         receiver.expect_answer();
-        let mut intake = Intake { receiver, state: &mut self.state };
+        let mut intake = Intake { receiver, state: &mut self.state, slot: None };
         match sender.reserve_taking_in(header, bytes, deadline, &mut intake) {
             Ok(mut record) => {
                 write(&mut record);
@@ -309,152 +273,6 @@ impl Client {
         }
         self.state.tickets.begin(slot, message_type, Expected::Response, deadline);
         Ok((slot, correlation))
-    }
-
-    /// Waits for what comes next for `slot`, `expected` as the rule.
-    ///
-    /// # Errors
-    /// [`ErrorKind::TimedOut`] by the request's deadline; as [`Client::call`] for the end of the connection;
-    /// [`ErrorKind::ResourceExhausted`] where what is in front of it has no place.
-    #[inline(always)]
-    pub(super) fn await_slot(&mut self, slot: usize, expected: Header) -> Result<Arrived, Error> {
-        let deadline = self.state.tickets.entry(slot).deadline;
-        let (sender, receiver) = self.stream.halves();
-        let found = match receiver.next_record(deadline, || sender.trim_idle()) {
-            Ok(found) if found.header() == expected => return Ok(Arrived::InRing(found)),
-            Ok(found) => found,
-            Err(error) => return Err(self.ended(error)),
-        };
-        self.await_slowly(found, Awaited::Slot(slot), deadline).map(|(_, arrived)| arrived)
-    }
-
-    /// Goes on waiting behind `found`, which is not as expected.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn await_slowly(
-        &mut self,
-        mut found: Found,
-        awaited: Awaited,
-        deadline: Deadline,
-    ) -> Result<(usize, Arrived), Error> {
-        let (sender, receiver) = self.stream.halves();
-        let mut lap = receiver.a_lap_ahead();
-        loop {
-            match self.state.route(receiver, found, awaited) {
-                Ok(Step::Taken) => {}
-                Ok(Step::InRing(slot)) => return Ok((slot, Arrived::InRing(found))),
-                Ok(Step::Stored(slot)) => return Ok((slot, Arrived::Stored)),
-                Ok(Step::Streamed(slot)) => return Ok((slot, Arrived::Streamed)),
-                Ok(Step::Blocked(full)) => {
-                    receiver.publish_consumed();
-                    return Err(self.state.blocked(full));
-                }
-                Err(error) => return Err(self.ended(error)),
-            }
-            if awaited == Awaited::Event && !self.state.events.is_empty() {
-                return Ok((0, Arrived::Stored));
-            }
-            if receiver.is_beyond(lap) {
-                // A peer that sends without end must not hold back the deadline.
-                if let Err(error) = receiver.check_deadline(deadline) {
-                    return Err(self.ended(error));
-                }
-                lap = receiver.a_lap_ahead();
-            }
-            found = match receiver.next_record(deadline, || sender.trim_idle()) {
-                Ok(found) => found,
-                Err(error) => return Err(self.ended(error)),
-            };
-        }
-    }
-
-    /// As [`Client::await_slowly`], for what is there already.
-    pub(super) fn poll_for(&mut self, awaited: Awaited) -> Result<Option<(usize, Arrived)>, Error> {
-        let (_, receiver) = self.stream.halves();
-        match self.state.take_in(receiver, awaited) {
-            Ok(Taken::All) => Ok(None),
-            Ok(Taken::Awaited(slot, arrived)) => Ok(Some((slot, arrived))),
-            Ok(Taken::Blocked(full)) => {
-                receiver.publish_consumed();
-                Err(self.state.blocked(full))
-            }
-            Err(error) => Err(self.ended(error)),
-        }
-    }
-
-    /// Takes in what is there, and looks whether the peer is: one system call.
-    pub(super) fn look(&mut self) -> Result<(), Error> {
-        self.poll_for(Awaited::Nothing)?;
-        let (_, receiver) = self.stream.halves();
-        receiver.check_peer().map_err(|error| self.ended(error))
-    }
-
-    /// As [`Client::await_slot`]; the request is given up where that fails.
-    #[inline(always)]
-    pub(super) fn await_or_abandon(&mut self, slot: usize, expected: Header) -> Result<Arrived, Error> {
-        match self.await_slot(slot, expected) {
-            Ok(arrived) => Ok(arrived),
-            Err(error) => Err(self.abandon(slot, error)),
-        }
-    }
-
-    #[cold]
-    pub(super) fn abandon(&mut self, slot: usize, error: Error) -> Error {
-        self.stream.cancel(self.state.tickets.entry(slot).correlation);
-        self.state.abandon(slot);
-        error
-    }
-
-    /// Hands out a final answer; the slot is free then.
-    #[inline(always)]
-    pub(super) fn take_reply(&mut self, slot: usize, arrived: Arrived) -> Result<Reply<'_>, Error> {
-        match arrived {
-            Arrived::InRing(found) if found.header().kind != Kind::Error => {
-                self.state.tickets.finish(slot);
-                let (_, receiver) = self.stream.halves();
-                Ok(Reply::in_ring(receiver.into_message(found)))
-            }
-            Arrived::InRing(found) => Err(self.take_error(slot, found)),
-            Arrived::Stored => self.take_stored(slot),
-            Arrived::Streamed => {
-                let message_type = self.state.tickets.entry(slot).message_type;
-                Err(self.abandon(slot, streamed(message_type)))
-            }
-        }
-    }
-
-    #[cold]
-    pub(super) fn take_error(&mut self, slot: usize, found: Found) -> Error {
-        self.state.finish(slot);
-        let (_, receiver) = self.stream.halves();
-        let error = status_error(&receiver.record_payload(&found));
-        receiver.release_record(found);
-        error
-    }
-
-    #[cold]
-    fn take_stored(&mut self, slot: usize) -> Result<Reply<'_>, Error> {
-        let entry = self.state.tickets.entry(slot);
-        let (kind, message_type) = (entry.kind, entry.message_type);
-        match entry.fault {
-            Some(Fault::TooLarge) => {
-                self.state.finish(slot);
-                Err(too_large(self.state.max_message_bytes))
-            }
-            Some(Fault::Streamed) => {
-                self.state.finish(slot);
-                Err(streamed(message_type))
-            }
-            None if kind == Kind::Error => {
-                let error = status_error(&Payload::private(&entry.bytes));
-                self.state.finish(slot);
-                Err(error)
-            }
-            None => {
-                self.state.tickets.finish(slot);
-                Ok(Reply::in_buffer(self.state.take_bytes(slot)))
-            }
-        }
     }
 
     #[inline]
@@ -469,11 +287,6 @@ pub(super) fn with_deadline(header: Header, deadline: Deadline) -> Header {
     if deadline == Deadline::NEVER { header } else { header.extended() }
 }
 
-pub(super) fn status_error(payload: &Payload<'_>) -> Error {
-    let said = parse_status(payload);
-    Error::answered(said.status, said.message, said.retry_after)
-}
-
 #[cold]
 fn all_taken() -> Error {
     let slots = call::SLOTS;
@@ -486,17 +299,4 @@ fn all_taken() -> Error {
 #[cold]
 fn unknown_ticket() -> Error {
     Error::new(ErrorKind::InvalidInput, "this ticket has been collected, given up, or has timed out")
-}
-
-#[cold]
-pub(super) fn too_large(limit: usize) -> Error {
-    let message =
-        format!("the answer is longer than the limit of {limit} bytes for messages put together whole");
-    Error::new(ErrorKind::MessageTooLarge, message)
-}
-
-#[cold]
-fn streamed(message_type: u16) -> Error {
-    let message = format!("type {message_type} answers with a stream: use call_streaming");
-    Error::new(ErrorKind::InvalidInput, message)
 }

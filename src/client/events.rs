@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::connection::{Arrived, Client};
+use super::connection::Client;
 use super::intake::Awaited;
 use super::reply;
+use super::waiting::Arrived;
 use crate::error::{Error, ErrorKind};
 use crate::transport::{Deadline, Message, Payload};
-use crate::wire::Kind;
 
 /// What the server said unasked. In the ring until it is dropped, or, if it came while the program waited for something
 /// else, in a buffer of the client.
@@ -120,13 +120,6 @@ impl Client {
     fn await_event(&mut self, deadline: Deadline) -> Result<Arrived, Error> {
         let (sender, receiver) = self.stream.halves();
         match receiver.next_record(deadline, || sender.trim_idle()) {
-            Ok(found)
-                if found.header().kind == Kind::Event
-                    && found.is_whole()
-                    && self.state.is_between_messages() =>
-            {
-                Ok(Arrived::InRing(found))
-            }
             Ok(found) => self.await_slowly(found, Awaited::Event, deadline).map(|(_, arrived)| arrived),
             Err(error) => Err(self.ended(error)),
         }
@@ -137,7 +130,7 @@ impl Client {
             Arrived::InRing(found) => {
                 let (_, receiver) = self.stream.halves();
                 let message_type = found.header().message_type;
-                Some(Event { message_type, source: Source::Ring(receiver.into_message(found)) })
+                Some(Event { message_type, source: Source::Ring(receiver.hand_out(found)) })
             }
             Arrived::Stored | Arrived::Streamed => {
                 let (message_type, bytes) = self.state.events.pop()?;

@@ -1,5 +1,6 @@
 //! [`State::route`]: where each record that arrives belongs.
 
+use std::collections::VecDeque;
 use std::mem;
 
 use super::queue::{EventPolicy, Queue};
@@ -15,6 +16,8 @@ use crate::wire::{Header, Kind};
 pub(super) enum Awaited {
     /// Nothing that arrives: it has something to send, or only looks.
     Nothing,
+    /// Nothing yet: it is still sending this slot's request.
+    Sending(usize),
     /// What comes next for this slot.
     Slot(usize),
     /// The response to any ticket.
@@ -71,7 +74,9 @@ pub(super) struct State {
     event: Vec<u8>,
     /// Where the pieces of the message under way go.
     under_way: Option<Sink>,
-    /// Bytes in the entries of all slots.
+    /// Items of a stream that came before its request had been sent to its end.
+    early: VecDeque<Vec<u8>>,
+    /// Bytes in the entries of all slots, and in the early items.
     stored_bytes: usize,
     pub(super) max_message_bytes: usize,
     pub(super) closed: Option<Closed>,
@@ -84,6 +89,7 @@ impl State {
             events,
             event: Vec::new(),
             under_way: None,
+            early: VecDeque::new(),
             stored_bytes: 0,
             max_message_bytes,
             closed: None,
@@ -93,13 +99,7 @@ impl State {
     /// Whether answers that wait to be collected fill the place there is for them.
     #[inline(always)]
     pub(super) fn is_full(&self) -> bool {
-        self.stored_bytes >= self.max_message_bytes
-    }
-
-    /// Whether the next record begins a message.
-    #[inline]
-    pub(super) fn is_between_messages(&self) -> bool {
-        self.under_way.is_none()
+        self.stored_bytes > 0 && self.stored_bytes >= self.max_message_bytes
     }
 
     /// Puts a record where it belongs.
@@ -197,6 +197,16 @@ impl State {
         }
     }
 
+    /// Whether somebody reads this slot's stream, now or soon: its reader may have been forgotten.
+    fn is_read(&self, slot: usize, awaited: Awaited) -> bool {
+        awaited == Awaited::Sending(slot) || awaited == Awaited::Slot(slot)
+    }
+
+    /// Whether the final answer of this slot is wanted later.
+    fn is_expected(&self, slot: usize, awaited: Awaited) -> bool {
+        self.tickets.entry(slot).expected != Expected::Items || awaited == Awaited::Sending(slot)
+    }
+
     /// Puts a record's bytes into `sink`. Says where further ones of the message go; `None` if there is no place for it,
     /// now.
     fn store(
@@ -210,6 +220,9 @@ impl State {
         match sink {
             Sink::Nowhere => Ok(Some(Sink::Nowhere)),
             Sink::Slot(slot) => {
+                if found.header().kind == Kind::StreamItem && !self.is_read(slot, awaited) {
+                    return Ok(Some(Sink::Nowhere));
+                }
                 let is_awaited = self.awaited_slot(sink, awaited).is_some();
                 Ok(self.store_answer(slot, found.header().kind, &payload, is_awaited))
             }
@@ -248,10 +261,6 @@ impl State {
     ) -> Option<Sink> {
         let entry = self.tickets.entry_mut(slot);
         entry.kind = kind;
-        if kind == Kind::StreamItem && !is_awaited {
-            // Its reader has been forgotten.
-            return Some(Sink::Nowhere);
-        }
         if entry.bytes.len() + payload.len() > self.max_message_bytes {
             entry.fault = Some(Fault::TooLarge);
             self.clear(Sink::Slot(slot));
@@ -298,7 +307,13 @@ impl State {
                 match (is_awaited, is_item) {
                     (true, true) if entry.fault == Some(Fault::Streamed) => return Step::Streamed(slot),
                     (true, _) => return Step::Stored(slot),
+                    (false, true) if sink == Sink::Slot(slot) && awaited == Awaited::Sending(slot) => {
+                        let item = mem::take(&mut self.tickets.entry_mut(slot).bytes);
+                        self.early.push_back(item);
+                    }
                     (false, true) => self.clear(sink),
+                    // Its reader has been forgotten.
+                    (false, false) if !self.is_expected(slot, awaited) => self.finish(slot),
                     (false, false) => self.tickets.set_ready(slot),
                 }
             }
@@ -306,6 +321,12 @@ impl State {
             _ => {}
         }
         Step::Taken
+    }
+
+    /// Whether an answer, or a part of it, lies in the slot.
+    #[inline]
+    pub(super) fn has_begun(&self, slot: usize) -> bool {
+        self.tickets.is_ready(slot) || !self.tickets.entry(slot).bytes.is_empty()
     }
 
     /// Forgets what has come of a message.
@@ -325,6 +346,34 @@ impl State {
     pub(super) fn finish(&mut self, slot: usize) {
         self.clear(Sink::Slot(slot));
         self.tickets.finish(slot);
+    }
+
+    /// The request has been sent in part, or not at all, and will not be.
+    #[cold]
+    pub(super) fn unsend(&mut self, slot: usize, begun: bool) {
+        self.clear(Sink::Slot(slot));
+        self.clear_early();
+        if begun {
+            self.tickets.withdraw(slot);
+        } else {
+            self.tickets.finish(slot);
+        }
+    }
+
+    /// The next item that came before the request had been sent to its end.
+    #[inline]
+    pub(super) fn pop_early(&mut self) -> Option<Vec<u8>> {
+        let item = self.early.pop_front()?;
+        self.stored_bytes -= item.len();
+        Some(item)
+    }
+
+    pub(super) fn clear_early(&mut self) {
+        if self.early.is_empty() {
+            return;
+        }
+        self.stored_bytes -= self.early.iter().map(Vec::len).sum::<usize>();
+        self.early = VecDeque::new();
     }
 
     /// Nobody wants the answer any more; what has come of it is forgotten.

@@ -1,8 +1,10 @@
 //! [`Items`]: a streamed response, item by item.
 
-use super::connection::{Arrived, Client, status_error, too_large};
+use super::connection::Client;
+use super::intake::parse_status;
 use super::reply::Reply;
-use super::tickets::{Expected, Fault};
+use super::tickets::Expected;
+use super::waiting::{Arrived, status_error, too_large};
 use crate::error::Error;
 use crate::transport::{Deadline, Payload};
 use crate::wire::{Header, Kind, Status};
@@ -56,9 +58,10 @@ impl Client {
         request: &[u8],
         deadline: Deadline,
     ) -> Result<Items<'_>, Error> {
+        self.state.clear_early();
         let (slot, correlation) = self.send_request(message_type, request, Expected::Items, deadline)?;
         let item = Header::new(Kind::StreamItem, message_type, correlation);
-        Ok(Items { client: self, slot, item, ended: false })
+        Ok(Items { client: self, slot, item, early: Vec::new(), ended: false })
     }
 }
 
@@ -71,6 +74,8 @@ pub struct Items<'a> {
     slot: usize,
     /// What the header of each item is, if it is one record.
     item: Header,
+    /// The item in the caller's hand, if it came before its request had been sent to its end.
+    early: Vec<u8>,
     ended: bool,
 }
 
@@ -89,10 +94,17 @@ impl Items<'_> {
         if self.ended {
             return Ok(None);
         }
+        if let Some(item) = self.client.state.pop_early() {
+            self.early = item;
+            return Ok(Some(Reply::in_buffer(&mut self.early)));
+        }
+        if self.client.state.tickets.entry(self.slot).fault.is_some() {
+            return Err(self.refuse_long_item());
+        }
         match self.client.await_slot(self.slot, self.item) {
             Ok(Arrived::InRing(found)) if found.header() == self.item => {
                 let (_, receiver) = self.client.stream.halves();
-                Ok(Some(Reply::in_ring(receiver.into_message(found))))
+                Ok(Some(Reply::in_ring(receiver.hand_out(found))))
             }
             Ok(arrived) => self.take_other(arrived),
             Err(error) => {
@@ -111,11 +123,7 @@ impl Items<'_> {
             Arrived::Stored | Arrived::Streamed => entry.kind,
         };
         match kind {
-            Kind::StreamItem if entry.fault == Some(Fault::TooLarge) => {
-                self.ended = true;
-                let error = too_large(self.client.state.max_message_bytes);
-                Err(self.client.abandon(self.slot, error))
-            }
+            Kind::StreamItem if entry.fault.is_some() => Err(self.refuse_long_item()),
             Kind::StreamItem => Ok(Some(Reply::in_buffer(self.client.state.take_bytes(self.slot)))),
             Kind::StreamEnd => {
                 self.ended = true;
@@ -129,17 +137,31 @@ impl Items<'_> {
         }
     }
 
+    #[cold]
+    fn refuse_long_item(&mut self) -> Error {
+        self.ended = true;
+        let error = too_large(self.client.state.max_message_bytes);
+        self.client.abandon(self.slot, error)
+    }
+
     fn take_end(&mut self, arrived: Arrived) -> Result<(), Error> {
-        let error = match arrived {
-            Arrived::InRing(found) => self.client.take_error(self.slot, found),
+        let said = match arrived {
+            Arrived::InRing(found) => {
+                let (_, receiver) = self.client.stream.halves();
+                let said = parse_status(&receiver.record_payload(&found));
+                receiver.release_record(found);
+                said
+            }
             Arrived::Stored | Arrived::Streamed => {
-                let error =
-                    status_error(&Payload::private(&self.client.state.tickets.entry(self.slot).bytes));
-                self.client.state.finish(self.slot);
-                error
+                parse_status(&Payload::private(&self.client.state.tickets.entry(self.slot).bytes))
             }
         };
-        if error.status() == Some(Status::Ok) { Ok(()) } else { Err(error) }
+        self.client.state.finish(self.slot);
+        if said.status == Status::Ok {
+            Ok(())
+        } else {
+            Err(status_error(said, self.client.state.tickets.entry(self.slot).deadline))
+        }
     }
 }
 
@@ -155,6 +177,7 @@ impl Iterator for Items<'_> {
 impl Drop for Items<'_> {
     fn drop(&mut self) {
         if !self.ended {
+            self.client.state.clear_early();
             self.client.stream.cancel(self.item.correlation);
             self.client.state.abandon(self.slot);
         }

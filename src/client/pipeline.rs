@@ -1,12 +1,13 @@
 //! Pipelining: up to 64 requests under way, answered in any order.
 
-use super::connection::{Arrived, Client};
+use super::connection::Client;
 use super::intake::{Awaited, Full};
 use super::reply::Reply;
 use super::tickets::{Expected, Ticket};
+use super::waiting::Arrived;
 use crate::error::{Error, ErrorKind};
 use crate::transport::Deadline;
-use crate::wire::{Header, Kind, call};
+use crate::wire::{Header, Kind};
 
 impl Client {
     /// Sends a request, and does not wait for its answer: see [`Client::collect`].
@@ -110,16 +111,14 @@ impl Client {
             Ok(found) => found,
             Err(error) => return Err(self.ended(error)),
         };
-        let header = found.header();
-        let slot = call::slot_of(header.correlation);
-        if header.kind == Kind::Response
-            && found.is_whole()
-            && self.state.tickets.find(Ticket { correlation: header.correlation }) == Some(slot)
+        let correlation = found.header().correlation;
+        if let Some(slot) = self.state.tickets.find(Ticket { correlation })
             && !self.state.tickets.is_ready(slot)
-            && self.state.tickets.entry(slot).message_type == header.message_type
-            && self.state.is_between_messages()
         {
-            return Ok((slot, Arrived::InRing(found)));
+            let message_type = self.state.tickets.entry(slot).message_type;
+            if found.header() == Header::new(Kind::Response, message_type, correlation) {
+                return Ok((slot, Arrived::InRing(found)));
+            }
         }
         self.await_slowly(found, Awaited::AnyTicket, deadline)
     }

@@ -43,7 +43,7 @@ pub(super) enum Fault {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) correlation: u64,
-    /// The last request of this slot that was given up half sent: an answer to it may come, or none.
+    /// The last request of this slot that was given up half sent: an answer to it, or to one before it, may come, or none.
     pub(super) withdrawn: u64,
     pub(super) deadline: Deadline,
     pub(super) message_type: u16,
@@ -113,7 +113,7 @@ impl Tickets {
         (self.free != 0).then(|| (slot, call::correlation(self.sequence, slot)))
     }
 
-    /// The request for which `next` gave this slot has been sent.
+    /// The request for which `next` gave this slot is being sent, or has been.
     #[inline(always)]
     pub(super) fn begin(&mut self, slot: usize, message_type: u16, expected: Expected, deadline: Deadline) {
         let correlation = call::correlation(self.sequence, slot);
@@ -127,11 +127,12 @@ impl Tickets {
         self.free &= !bit(slot);
     }
 
-    /// The request for which `next` gave this slot has been sent in part.
+    /// The request has been sent in part, and the rest will not be.
     #[cold]
     pub(super) fn withdraw(&mut self, slot: usize) {
-        self.entry_mut(slot).withdrawn = call::correlation(self.sequence, slot);
-        self.sequence += 1;
+        let entry = self.entry_mut(slot);
+        entry.withdrawn = entry.correlation;
+        self.finish(slot);
     }
 
     /// The program has a ticket of it.
@@ -200,7 +201,7 @@ impl Tickets {
         let busy = !(self.free | self.ready) & bit(slot) != 0;
         if busy && entry.correlation == correlation {
             if self.abandoned & bit(slot) != 0 { Owner::Abandoned(slot) } else { Owner::Waiting(slot) }
-        } else if correlation != 0 && entry.withdrawn == correlation {
+        } else if correlation != 0 && correlation <= entry.withdrawn {
             Owner::Withdrawn
         } else {
             Owner::Nobody
@@ -286,11 +287,29 @@ mod tests {
             assert!(ticket.correlation != 0 && seen.insert(ticket.correlation));
             tickets.finish(slot);
         }
-        let (_, correlation) = tickets.next().unwrap();
-        tickets.withdraw(0);
+        let (slot, correlation) = tickets.next().unwrap();
+        tickets.begin(slot, 7, Expected::Response, Deadline::NEVER);
+        tickets.withdraw(slot);
         assert_ne!(tickets.next().unwrap().1, correlation);
         assert_eq!(tickets.owner(correlation), Owner::Withdrawn);
         assert_eq!(tickets.owner(0), Owner::Nobody);
+    }
+
+    #[test]
+    fn answers_to_all_requests_that_were_given_up_half_sent_are_known() {
+        let mut tickets = Tickets::new();
+        let withdrawn: Vec<_> = (0..3)
+            .map(|_| {
+                let (slot, ticket) = begin(&mut tickets);
+                tickets.withdraw(slot);
+                ticket.correlation
+            })
+            .collect();
+        let (slot, ticket) = begin(&mut tickets);
+        assert!(withdrawn.iter().all(|correlation| tickets.owner(*correlation) == Owner::Withdrawn));
+        assert_eq!(tickets.owner(ticket.correlation), Owner::Waiting(slot));
+        tickets.finish(slot);
+        assert_eq!(tickets.owner(ticket.correlation), Owner::Nobody);
     }
 
     #[test]
@@ -309,7 +328,7 @@ mod tests {
     fn answers_that_wait_are_found_in_turn() {
         let mut tickets = Tickets::new();
         for _ in 0..64 {
-            begin(&mut tickets);
+            let _ = begin(&mut tickets);
         }
         for slot in [3, 40, 63] {
             tickets.set_ready(slot);

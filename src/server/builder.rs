@@ -23,7 +23,7 @@ use crate::buffer::{Pool, PoolConfig};
 use crate::error::{Error, ErrorKind};
 use crate::transport::{
     Counter, Credentials, DEFAULT_MAX_MESSAGE_BYTES, Listener, ListenerBuilder, PeerPolicy, WaitStrategy,
-    release_freed_memory,
+    raise_fd_limit, release_freed_memory,
 };
 
 /// Less than this does not hold a handler.
@@ -47,6 +47,7 @@ pub struct ServerBuilder {
     middleware: Vec<Box<dyn Middleware>>,
     policy: Box<dyn ErrorPolicy>,
     accept_if: Option<Box<AcceptIf>>,
+    raise_fd_limit: bool,
 }
 
 impl ServerBuilder {
@@ -73,6 +74,7 @@ impl ServerBuilder {
             middleware: Vec::new(),
             policy: Box::new(DefaultErrorPolicy),
             accept_if: None,
+            raise_fd_limit: false,
         }
     }
 
@@ -218,6 +220,13 @@ impl ServerBuilder {
         self
     }
 
+    /// Lifts the process's soft limit of open descriptors to its hard one when the server is built: see
+    /// [`raise_fd_limit`](crate::transport::raise_fd_limit).
+    pub fn raise_fd_limit(mut self, raise: bool) -> Self {
+        self.raise_fd_limit = raise;
+        self
+    }
+
     /// Allocates all pages of a connection's rings when it is made.
     pub fn reserve(mut self, reserve: bool) -> Self {
         self.listener = self.listener.reserve(reserve);
@@ -237,6 +246,9 @@ impl ServerBuilder {
     /// an impossible placement; else as [`ListenerBuilder::bind`].
     pub fn build(self) -> Result<Server, Error> {
         self.check()?;
+        if self.raise_fd_limit {
+            raise_fd_limit().map_err(|error| Error::system("raising the limit of descriptors", error))?;
+        }
         let pool = Pool::new(self.pool)?;
         let registry = Registry::new();
         for (message_type, handler) in self.handlers {

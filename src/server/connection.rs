@@ -48,14 +48,15 @@ enum Taken {
 }
 
 /// Serves a connection until its end, on the calling thread.
-pub(super) fn serve(core: &Core, peer: &Arc<Peer>, stream: Stream) {
+// Boxed: moved from hand to hand, a stream would leave a copy in each frame, a page of every thread's stack.
+pub(super) fn serve(core: &Core, peer: &Arc<Peer>, stream: Box<Stream>) {
     // Dropped behind the stream: who waits for the connection's end finds it closed.
     let _ended = Ended { core, peer };
-    peer.begin();
     let mut stream = stream;
+    peer.begin();
     let _latency = super::latency::enter(core, peer, &mut stream);
     stream.set_send_timeout(core.settings.send_timeout);
-    let mut connection = Connection::new(core, peer, stream);
+    let mut connection = Connection::new(core, peer, &mut stream);
     let end = connection.run();
     connection.bury(&end);
 }
@@ -76,7 +77,7 @@ impl Drop for Ended<'_> {
 struct Connection<'s> {
     core: &'s Core,
     peer: &'s Arc<Peer>,
-    stream: Stream,
+    stream: &'s mut Stream,
     cancellations: Cancellations,
     view: View,
     requests: u64,
@@ -96,7 +97,7 @@ struct Connection<'s> {
 }
 
 impl<'s> Connection<'s> {
-    fn new(core: &'s Core, peer: &'s Arc<Peer>, stream: Stream) -> Self {
+    fn new(core: &'s Core, peer: &'s Arc<Peer>, stream: &'s mut Stream) -> Self {
         let mut connection = Self {
             core,
             peer,

@@ -35,6 +35,9 @@ pub(super) enum End {
 /// What came out of a handler: its result, or its panic.
 type Caught = Result<Result<(), Failure>, Box<dyn Any + Send>>;
 
+/// Runs the handler, or answers with what a middleware has instead.
+type Call<'a> = dyn FnMut(Option<&[u8]>) -> Result<(), Failure> + 'a;
+
 /// What all requests of one connection have in common.
 pub(super) struct Dispatch<'d> {
     pub(super) core: &'d Core,
@@ -245,11 +248,12 @@ impl<'d> Dispatch<'d> {
     /// Whether the request is answered without a look at its handler.
     #[inline(always)]
     fn is_unwelcome(&self, context: &Context<'_>) -> bool {
-        !context.is_one_way
-            && (context.cancellation.is_cancelled()
-                || context.deadline.has_passed()
-                || self.peer.deferred.get() >= SLOTS as u64
-                || self.is_refusing)
+        let is_answered = !context.is_one_way;
+        context.deadline.has_passed()
+            || is_answered
+                && (context.cancellation.is_cancelled()
+                    || self.peer.deferred.get() >= SLOTS as u64
+                    || self.is_refusing)
     }
 
     #[cold]
@@ -300,11 +304,7 @@ fn too_short() -> Failure {
 /// Asks the middleware, calls the handler (`None`) or answers in its place, and tells the middleware what came out.
 #[cold]
 #[inline(never)]
-fn around(
-    core: &Core,
-    context: &Context<'_>,
-    call: &mut dyn FnMut(Option<&[u8]>) -> Result<(), Failure>,
-) -> Caught {
+fn around(core: &Core, context: &Context<'_>, call: &mut Call<'_>) -> Caught {
     let started = Instant::now();
     let mut asked = 0;
     let mut caught = catch_unwind(AssertUnwindSafe(|| {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
 use super::Failure;
@@ -118,7 +119,11 @@ impl Errors {
     pub(super) fn handle_error(&self, error: &ErrorEvent<'_>) -> Action {
         self.counts[error.class as usize].add(1);
         self.log(error);
-        self.policy.handle_error(error)
+        let judged = catch_unwind(AssertUnwindSafe(|| self.policy.handle_error(error)));
+        judged.unwrap_or_else(|panic| {
+            log::error!("the error policy panicked, the default one decides: {}", panic_message(&*panic));
+            DefaultErrorPolicy.handle_error(error)
+        })
     }
 
     pub(super) fn count(&self, class: ErrorClass) -> u64 {

@@ -84,7 +84,7 @@ impl ServerHandle {
     /// Adds a handler while the server serves. Requests that are sent after this returns find it.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] if the type has a handler already, or is one of the library's own (from 0xFFF0 on).
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the type has a handler already, or is one of the library's own (from 0xFFF0 on).
     pub fn add_handler<F>(&self, message_type: u16, handler: F) -> Result<(), Error>
     where
         F: Fn(&Request<'_>, Reply<'_>) -> Result<Replied, Failure> + Send + Sync + 'static,
@@ -146,13 +146,14 @@ impl ConnectionHandle {
     /// decides.
     ///
     /// # Errors
-    /// [`ErrorKind::PeerClosed`] if the connection has ended, [`ErrorKind::ResourceExhausted`] if the client does not keep
-    /// up.
+    /// [`ErrorKind::PeerClosed`](crate::ErrorKind::PeerClosed) if the connection has ended,
+    /// [`ErrorKind::ResourceExhausted`](crate::ErrorKind::ResourceExhausted) if the client does not keep up.
     pub fn send_event(&self, event_type: u16, payload: &[u8]) -> Result<(), Error> {
         self.peer.push_event(QueuedEvent { message_type: event_type, payload: Arc::from(payload) })
     }
 
-    /// Closes the connection once the request under way, if there is one, is answered. Does not wait for that.
+    /// Closes the connection once the handler under way, if there is one, has returned. Its answer is still sent, if there
+    /// is room for it. Does not wait for any of that.
     pub fn disconnect(&self) {
         self.peer.want(Wanted::Disconnect);
     }

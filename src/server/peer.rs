@@ -162,7 +162,12 @@ impl Peer {
 
     pub(super) fn want(&self, wanted: Wanted) {
         self.wanted.raise_to(wanted as u64);
-        self.interrupt();
+        if let Some(link) = &*self.lock_link() {
+            match wanted {
+                Wanted::Disconnect => link.end_waits(),
+                Wanted::Nothing | Wanted::Goodbye => link.interrupt(),
+            }
+        }
     }
 
     pub(super) fn wanted(&self) -> Wanted {

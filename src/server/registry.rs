@@ -41,33 +41,85 @@ impl fmt::Debug for Handler {
     }
 }
 
-/// All handlers at one moment, in the order of their types.
-#[derive(Clone, Debug, Default)]
+/// All handlers at one moment, found in one or two looks: an open-addressed table, at most half full.
+#[derive(Clone, Debug)]
 pub(super) struct Table {
-    types: Vec<u16>,
-    handlers: Vec<Handler>,
+    /// A type's slot is the first free one from its own place on. As many as a power of two.
+    slots: Box<[Slot]>,
+    handlers: Vec<(u16, Handler)>,
+}
+
+/// A message type and the place of its handler.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    message_type: u16,
+    /// `FREE`, or an index into the handlers.
+    handler: u32,
+}
+
+const FREE: u32 = u32::MAX;
+
+impl Default for Table {
+    fn default() -> Self {
+        Self::of(Vec::new())
+    }
 }
 
 impl Table {
-    #[inline]
-    pub(super) fn find(&self, message_type: u16) -> Option<&Handler> {
-        let at = self.types.binary_search(&message_type).ok()?;
-        self.handlers.get(at)
+    fn of(handlers: Vec<(u16, Handler)>) -> Self {
+        let size = (handlers.len() * 2).next_power_of_two().max(2);
+        let mut slots = vec![Slot { message_type: 0, handler: FREE }; size].into_boxed_slice();
+        for (index, (message_type, _)) in (0u32..).zip(&handlers) {
+            let mut at = place(*message_type);
+            while slots[at % size].handler != FREE {
+                at += 1;
+            }
+            slots[at % size] = Slot { message_type: *message_type, handler: index };
+        }
+        Self { slots, handlers }
     }
 
-    fn insert(&mut self, message_type: u16, handler: Handler) -> Result<(), Error> {
-        match self.types.binary_search(&message_type) {
-            Ok(_) => Err(Error::new(
-                ErrorKind::InvalidInput,
-                format!("a handler for message type {message_type} is already registered; remove it first"),
-            )),
-            Err(at) => {
-                self.types.insert(at, message_type);
-                self.handlers.insert(at, handler);
-                Ok(())
+    #[inline]
+    pub(super) fn find(&self, message_type: u16) -> Option<&Handler> {
+        let mask = self.slots.len() - 1;
+        let mut at = place(message_type);
+        loop {
+            // At most half full, so a free one comes.
+            let slot = self.slots[at & mask];
+            if slot.handler == FREE {
+                return None;
             }
+            if slot.message_type == message_type {
+                return self.handlers.get(slot.handler as usize).map(|(_, handler)| handler);
+            }
+            at += 1;
         }
     }
+
+    fn with(&self, message_type: u16, handler: Handler) -> Result<Self, Error> {
+        if self.find(message_type).is_some() {
+            let message =
+                format!("a handler for message type {message_type} is already registered; remove it first");
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        }
+        let mut handlers = self.handlers.clone();
+        handlers.push((message_type, handler));
+        Ok(Self::of(handlers))
+    }
+
+    fn without(&self, message_type: u16) -> Option<Self> {
+        let at = self.handlers.iter().position(|(of, _)| *of == message_type)?;
+        let mut handlers = self.handlers.clone();
+        handlers.remove(at);
+        Some(Self::of(handlers))
+    }
+}
+
+/// Where a type's slot is looked for first. The multiplier (2^16 over the golden ratio, odd) spreads types in a row, and
+/// such that differ only in their upper byte.
+#[inline(always)]
+fn place(message_type: u16) -> usize {
+    usize::from(message_type.wrapping_mul(0x9E37).swap_bytes())
 }
 
 /// The present table.
@@ -96,22 +148,18 @@ impl Registry {
     /// Also for those that are built in.
     pub(super) fn add_any(&self, message_type: u16, handler: Handler) -> Result<(), Error> {
         let mut current = self.lock();
-        let mut table = Table::clone(&current);
-        table.insert(message_type, handler)?;
+        let table = current.with(message_type, handler)?;
         self.replace(&mut current, table);
         Ok(())
     }
 
     /// Removes a handler of the program's; says whether there was one.
     pub(super) fn remove(&self, message_type: u16) -> bool {
-        let mut current = self.lock();
-        let Ok(at) = current.types.binary_search(&message_type) else { return false };
         if message_type >= BUILT_IN_FIRST {
             return false;
         }
-        let mut table = Table::clone(&current);
-        table.types.remove(at);
-        table.handlers.remove(at);
+        let mut current = self.lock();
+        let Some(table) = current.without(message_type) else { return false };
         self.replace(&mut current, table);
         true
     }
@@ -179,6 +227,28 @@ mod tests {
         assert!(registry.remove(3) && !registry.remove(3));
         assert!(view.table(&registry).find(3).is_none());
         assert!(view.table(&registry).find(7).is_some());
+    }
+
+    #[test]
+    fn every_type_is_found_however_many_share_a_place() {
+        let all: Vec<u16> = (0..300).chain((0..60).map(|number| number << 10)).collect();
+        let (registry, mut added) = (Registry::new(), Vec::new());
+        let mut view = View::of(&registry);
+        for message_type in all {
+            if !added.contains(&message_type) {
+                registry.add(message_type, nothing()).unwrap();
+                added.push(message_type);
+            }
+        }
+        let table = view.table(&registry);
+        assert!(table.slots.len() >= 2 * table.handlers.len());
+        for message_type in 0..=u16::MAX {
+            assert_eq!(table.find(message_type).is_some(), added.contains(&message_type), "{message_type}");
+        }
+        for message_type in added {
+            assert!(registry.remove(message_type));
+            assert!(view.table(&registry).find(message_type).is_none());
+        }
     }
 
     #[test]

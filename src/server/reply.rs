@@ -13,6 +13,7 @@ use crate::wire::{Header, Kind, Status};
 /// Bytes that travel at a time where a payload goes from one ring to the other.
 const SMALL_BYTES: usize = 64;
 const PIECE_BYTES: usize = 512;
+const FRAGMENT_BYTES: usize = 16 << 10;
 
 /// How far the answer to a request has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +139,6 @@ impl Reply<'_> {
     }
 
     /// Leaves the answer to somebody else, on whatever thread and however late. The connection goes on meanwhile.
-    #[must_use]
     pub fn detach(self) -> (Replied, DeferredReply) {
         let deferred = DeferredReply::new(Arc::clone(self.context.peer), self.turn.header, self.context);
         self.turn.progress = Progress::Deferred;
@@ -214,7 +214,7 @@ fn forward_large(sender: &mut Sender, header: Header, payload: &Payload<'_>) -> 
 #[cold]
 #[inline(never)]
 fn forward_in_fragments(sender: &mut Sender, header: Header, payload: &Payload<'_>) -> Result<(), Error> {
-    let mut bytes = [0; PIECE_BYTES];
+    let mut bytes = vec![0; FRAGMENT_BYTES];
     let (mut writer, mut at) = (sender.write_message(header), 0);
     while at < payload.len() {
         let count = payload.copy_from(at, &mut bytes);

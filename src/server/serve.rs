@@ -1,6 +1,7 @@
 //! [`Server`]: accepts, until it is told to stop; then drains.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -103,7 +104,9 @@ fn admit(
     peer: &Credentials,
     latency_core: Option<u32>,
 ) -> Result<Admission, (Status, String)> {
-    if accept_if.is_some_and(|accept| !accept(peer)) {
+    // What panics there lets nobody in, and does not end the serving.
+    let is_welcome = |accept: &AcceptIf| catch_unwind(AssertUnwindSafe(|| accept(peer))).unwrap_or(false);
+    if !accept_if.is_none_or(is_welcome) {
         let reason = format!("{peer} is not allowed to connect to this server");
         return Err((Status::PermissionDenied, reason));
     }
@@ -133,6 +136,6 @@ fn begin(core: &Arc<Core>, thread: Reserved, mut stream: Stream) {
     };
     let peer = Arc::new(Peer::new(info, stream.halves().1.interrupter(), core.settings.events));
     core.connection_began(&peer);
-    let core = Arc::clone(core);
+    let (core, stream) = (Arc::clone(core), Box::new(stream));
     thread.run(Box::new(move || connection::serve(&core, &peer, stream)));
 }

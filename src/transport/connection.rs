@@ -283,6 +283,11 @@ impl RingKernel {
         let _ = shutdown(self.connection.lifeline.as_raw_fd(), Shutdown::Read);
     }
 
+    /// As [`RingKernel::cut_off`], for the other direction of the connection.
+    pub(super) fn cut_off_other(&self) {
+        self.connection.cut(self.direction.opposite()).raise_to(1);
+    }
+
     pub(super) fn is_cut_off(&self) -> bool {
         self.connection.cut(self.direction).get() > 0
     }

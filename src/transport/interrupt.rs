@@ -49,6 +49,15 @@ impl Interrupter {
         self.0.interrupt::<Native>();
     }
 
+    /// Ends this side's waits, for messages and for room, within 5 ms: the present ones and all further ones, with
+    /// [`ErrorKind::PeerDied`](crate::ErrorKind::PeerDied). What is there can still be received, and what finds room is still
+    /// sent; the peer sees nothing of it.
+    pub fn end_waits(&self) {
+        self.0.kernel().cut_off();
+        self.0.kernel().cut_off_other();
+        self.interrupt();
+    }
+
     /// Ends the connection whatever its own thread is in the middle of: every wait of both sides ends within 5 ms, or at
     /// once on the lifeline, with [`ErrorKind::PeerDied`](crate::ErrorKind::PeerDied). What was committed before can still
     /// be received.

@@ -114,7 +114,7 @@ impl Receiver {
 
     /// Hands out a whole message that [`Receiver::next_record`] found.
     #[inline(always)]
-    pub(crate) fn into_message(&mut self, found: Found) -> Message<'_> {
+    pub(crate) fn hand_out(&mut self, found: Found) -> Message<'_> {
         Message::new(self, found)
     }
 

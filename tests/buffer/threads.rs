@@ -18,6 +18,11 @@ fn rounds() -> u64 {
     std::env::var("RINGWIRE_TEST_POOL_ROUNDS").map_or(4000, |text| text.parse().unwrap())
 }
 
+/// As long as the longer forms may take on a busy machine.
+fn watchdog() -> Watchdog {
+    Watchdog::lasting(Duration::from_secs(60) + Duration::from_millis(rounds() * 10))
+}
+
 /// Which buffers are out, by address, and how many there have been at most.
 #[derive(Default)]
 struct Oracle {
@@ -60,7 +65,7 @@ fn assert_within(stats: PoolStats, counts: [usize; 3]) {
 
 #[test]
 fn no_buffer_is_lent_twice_and_no_tier_lends_more_than_it_has() {
-    let _watchdog = Watchdog::start();
+    let _watchdog = watchdog();
     let counts = [3, 2, 1];
     let pool = Pool::new(config(counts[0], counts[1], counts[2], false)).unwrap();
     let (oracle, rounds, done) = (Oracle::default(), rounds(), Counter::new(0));
@@ -95,7 +100,7 @@ fn no_buffer_is_lent_twice_and_no_tier_lends_more_than_it_has() {
 /// Fails if a buffer that comes back can miss the one who waits for it: the thread would sleep for ever.
 #[test]
 fn whoever_waits_gets_the_one_buffer_in_turn() {
-    let _watchdog = Watchdog::start();
+    let _watchdog = watchdog();
     let rounds = rounds() / 2;
     for bytes in [4096, 32_768] {
         let pool = Pool::new(config(1, 0, 1, true)).unwrap();

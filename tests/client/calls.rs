@@ -9,7 +9,7 @@ use ringwire::wire::Status;
 use ringwire::{ErrorKind, Kind, PeerPolicy};
 
 use crate::WORK;
-use crate::common::{assert_bytes, bytes};
+use crate::common::{self, assert_bytes, bytes};
 use crate::peer::{Peer, any, both_ways, client_and_peer, once, pair};
 
 const SIZES: [usize; 9] = [0, 1, 8, 63, 64, 1_000, 30_000, 100_000, 3_000_000];
@@ -126,6 +126,59 @@ fn a_late_answer_is_left_out_and_its_slot_is_taken_until_then() {
             assert_eq!(client.in_flight(), 0);
             client.set_call_timeout(None);
             assert_eq!(client.call(WORK, b"last").unwrap().to_vec(), b"last");
+        },
+    );
+}
+
+#[test]
+fn calls_go_on_once_a_slow_server_has_answered_what_nobody_waits_for() {
+    both_ways(
+        |builder| builder,
+        |mut peer| {
+            let asked: Vec<_> = (0..64).map(|_| peer.next()).collect();
+            assert_eq!(peer.next().header.kind, Kind::Event, "all have been given up");
+            for one in &asked {
+                peer.respond(one, b"late");
+            }
+            peer.event(1, b"all answered");
+            peer.echo();
+        },
+        |mut client| {
+            for _ in 0..64 {
+                let error = client.request(WORK).deadline(Duration::from_micros(100)).call(b"").unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::TimedOut);
+            }
+            client.notify(WORK, b"go on").unwrap();
+            common::wait_until(|| match client.call(WORK, b"on") {
+                Ok(reply) => reply.to_vec() == b"on",
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::ResourceExhausted);
+                    false
+                }
+            });
+            assert_eq!(client.in_flight(), 0);
+        },
+    );
+}
+
+#[test]
+fn a_deadline_that_the_server_saw_first_is_the_same_to_the_caller() {
+    both_ways(
+        |builder| builder,
+        |mut peer| {
+            for _ in 0..2 {
+                let asked = peer.next();
+                thread::sleep(Duration::from_millis(30));
+                peer.fail(&asked, Status::DeadlineExceeded, "too late");
+            }
+            peer.see_end();
+        },
+        |mut client| {
+            let ticket = client.request(WORK).deadline(Duration::from_millis(10)).submit(b"").unwrap();
+            thread::sleep(Duration::from_millis(80));
+            assert_eq!(client.collect(ticket).unwrap_err().kind(), ErrorKind::TimedOut);
+            let error = client.call(WORK, b"no deadline of its own").unwrap_err();
+            assert_eq!(error.status(), Some(Status::DeadlineExceeded));
         },
     );
 }
@@ -288,6 +341,42 @@ fn a_request_given_up_half_sent_may_be_answered_or_not() {
             for _ in 0..100 {
                 assert_eq!(client.call(WORK, b"on").unwrap().to_vec(), b"on");
             }
+        },
+    );
+}
+
+#[test]
+fn an_answer_before_the_requests_end_is_an_answer() {
+    both_ways(
+        |builder| builder,
+        |mut peer| {
+            for size in [5, 200_000, 5, 200_000] {
+                let (sender, receiver) = peer.stream.halves();
+                let header = receiver.read_message().unwrap().header();
+                let answer = ringwire::Header::new(Kind::Response, WORK, header.correlation);
+                sender.send(answer, &bytes(1, size)).unwrap();
+            }
+            let header = peer.stream.read_message().unwrap().header();
+            let answer = ringwire::Header::new(Kind::Error, WORK, header.correlation);
+            peer.stream
+                .send(answer, &crate::peer::status_bytes(Status::MessageTooLarge, "too much"))
+                .unwrap();
+            peer.echo();
+        },
+        |mut client| {
+            let long = vec![7; 1 << 20];
+            let mut buffer = Vec::new();
+            for size in [5, 200_000] {
+                assert_bytes(&client.call(WORK, &long).unwrap().to_vec(), &bytes(1, size), "an early answer");
+            }
+            for size in [5, 200_000] {
+                assert_eq!(client.call_into(WORK, &long, &mut buffer).unwrap(), size);
+                assert_bytes(&buffer, &bytes(1, size), "an early answer in a buffer");
+            }
+            let error = client.call(WORK, &long).unwrap_err();
+            assert_eq!(error.status(), Some(Status::MessageTooLarge));
+            assert_eq!(client.call(WORK, b"on").unwrap().to_vec(), b"on");
+            assert_eq!(client.in_flight(), 0);
         },
     );
 }

@@ -1,9 +1,12 @@
 //! How connections end: goodbye, close, and a peer that breaks the protocol.
 
+use std::time::Duration;
+
 use ringwire::wire::Status;
 use ringwire::{ErrorKind, Header, Kind};
 
 use crate::WORK;
+use crate::common::{Random, Watchdog};
 use crate::peer::{Asked, Peer, any, both_ways, client_and_peer, once};
 
 #[test]
@@ -163,4 +166,72 @@ fn garbled_statuses_are_statuses() {
             assert_eq!(client.call(WORK, b"on").unwrap().to_vec(), b"on");
         },
     );
+}
+
+/// Whatever a server says, every call ends by its deadline, with an answer or an error.
+#[test]
+fn nonsense_ends_no_more_than_the_connection() {
+    let _watchdog = Watchdog::start();
+    for seed in 1..150 {
+        let (mut client, peer) = client_and_peer(any().max_message_bytes(50_000).events_capacity(4));
+        std::thread::scope(|scope| {
+            scope.spawn(|| babble(peer, Random(seed)));
+            let mut random = Random(seed + 1_000_000);
+            let mut tickets = Vec::new();
+            for _ in 0..60 {
+                let call = client.request(WORK).deadline(Duration::from_micros(random.below(500)));
+                let ended = match random.below(7) {
+                    0 => call.call(b"").map(drop),
+                    1 => call.call_into(b"", &mut Vec::new()).map(drop),
+                    2 => call.submit(b"").map(|ticket| tickets.push(ticket)),
+                    3 => call.call_streaming(b"").map(|items| items.take(3).for_each(drop)),
+                    4 => client.try_event().map(drop),
+                    5 => tickets.pop().map_or(Ok(()), |ticket| client.collect(ticket).map(drop)),
+                    _ => client.next_event(Some(Duration::from_micros(100))).map(drop),
+                };
+                if ended.is_err_and(|error| error.kind() == ErrorKind::CorruptPeer) {
+                    break;
+                }
+            }
+        });
+    }
+}
+
+/// Says anything, often about requests that there are, sometimes in fragments or half.
+fn babble(mut peer: Peer, mut random: Random) {
+    const KINDS: [Kind; 9] = [
+        Kind::Response,
+        Kind::Error,
+        Kind::StreamItem,
+        Kind::StreamEnd,
+        Kind::Pong,
+        Kind::Goodbye,
+        Kind::Event,
+        Kind::Ping,
+        Kind::Response,
+    ];
+    let mut seen = vec![64];
+    peer.stream.set_receive_timeout(Some(Duration::from_micros(100)));
+    peer.stream.set_send_timeout(Some(Duration::from_millis(1)));
+    // Mostly what could be right, so that much of it is taken for that.
+    let likely = random.below(10) > 0;
+    for _ in 0..80 {
+        if let Ok(asked) = peer.try_next() {
+            seen.push(asked.header.correlation);
+        }
+        let kinds = if likely { 4 } else { KINDS.len() as u64 };
+        let kind = if random.below(4) == 0 { Kind::Event } else { KINDS[random.below(kinds) as usize] };
+        let at = random.below(seen.len() as u64) as usize;
+        let correlation = if likely { seen.swap_remove(at) } else { seen[at] + random.below(2) };
+        if seen.is_empty() {
+            seen.push(correlation);
+        }
+        let header = Header::new(kind, WORK, correlation);
+        let bytes = [0, 8, 500, 70_000][random.below(4) as usize];
+        let mut writer = peer.stream.write_message(header);
+        if writer.write_piece(&vec![0; bytes]).is_err() || random.below(10) == 0 {
+            continue;
+        }
+        let _ = writer.finish();
+    }
 }

@@ -11,6 +11,7 @@ mod endings;
 mod events;
 mod pipeline;
 mod processes;
+mod soak;
 mod streams;
 
 /// A type that the tests' servers know.

@@ -202,6 +202,71 @@ fn both_rings_full_do_not_wait_for_each_other() {
 }
 
 #[test]
+fn a_long_answer_arrives_while_a_long_request_is_sent() {
+    let (question, answer) = (bytes(1, 1 << 20), bytes(2, 1 << 20));
+    both_ways(
+        |builder| builder,
+        |mut peer| {
+            for _ in 0..5 {
+                let asked = peer.next();
+                // Nothing of the next request is read before all of this has gone.
+                peer.say_strictly(Kind::Response, &asked, &answer);
+                let asked = peer.next();
+                assert_bytes(&asked.payload, &question, "the long request");
+                for piece in answer.chunks(30_000) {
+                    peer.say_strictly(Kind::StreamItem, &asked, piece);
+                }
+                peer.end(&asked, Status::Ok);
+            }
+            peer.see_end();
+        },
+        |mut client| {
+            for _ in 0..5 {
+                let short = client.submit(WORK, b"?").unwrap();
+                let items = client.call_streaming(WORK, &question).unwrap();
+                let pieces: Result<Vec<_>, _> = items.collect();
+                assert_bytes(&pieces.unwrap().concat(), &answer, "the stream");
+                assert_bytes(&client.collect(short).unwrap().to_vec(), &answer, "the long answer");
+            }
+        },
+    );
+}
+
+#[test]
+fn who_waits_for_room_behind_events_that_have_none_is_told() {
+    let (stream, peer) = pair(4 << 10);
+    once(
+        (any().events_capacity(3).over(stream), peer),
+        |mut peer| {
+            let asked = peer.next();
+            for _ in 0..10 {
+                peer.event(1, &[0; 1_000]);
+            }
+            peer.respond(&asked, b"");
+            peer.echo();
+        },
+        |mut client| {
+            let first = client.submit(WORK, b"").unwrap();
+            let mut tickets = Vec::new();
+            let error = loop {
+                match client.submit(WORK, &[1; 1_000]) {
+                    Ok(ticket) => tickets.push(ticket),
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(error.kind(), ErrorKind::ResourceExhausted);
+            for _ in 0..10 {
+                assert_eq!(client.next_event(None).unwrap().unwrap().to_vec(), [0; 1_000]);
+            }
+            assert_eq!(client.collect(first).unwrap().len(), 0);
+            for ticket in tickets {
+                assert_eq!(client.collect(ticket).unwrap().len(), 1_000);
+            }
+        },
+    );
+}
+
+#[test]
 fn replies_that_nobody_collects_are_bounded_and_none_is_lost() {
     once(
         client_and_peer(any().max_message_bytes(100_000)),

@@ -7,7 +7,7 @@ use ringwire::{ErrorKind, Kind};
 
 use crate::WORK;
 use crate::common::{assert_bytes, bytes};
-use crate::peer::{Peer, both_ways};
+use crate::peer::{Peer, both_ways, status_bytes};
 
 /// Streams as many items as asked, until it is told to stop; then goes on with the next request.
 pub(crate) fn serve_streams(mut peer: Peer) {
@@ -168,6 +168,71 @@ fn other_answers_and_events_are_kept_during_a_stream() {
 }
 
 #[test]
+fn items_that_come_while_the_request_is_still_being_sent_are_not_lost() {
+    both_ways(
+        |builder| builder,
+        |mut peer| {
+            for item_bytes in [0, 300, 9_000, 60_000] {
+                // A handler that answers each piece of its request before it reads the next.
+                let (sender, receiver) = peer.stream.halves();
+                let mut reader = receiver.read_message().unwrap();
+                let asked = reader.header();
+                let item = ringwire::Header::new(Kind::StreamItem, WORK, asked.correlation);
+                let mut count = 0;
+                while reader.next_piece().unwrap().is_some() {
+                    sender.send(item, &bytes(count, item_bytes)).unwrap();
+                    count += 1;
+                }
+                drop(reader);
+                assert!(count > 20, "{count}");
+                sender.send(item, &count.to_ne_bytes()).unwrap();
+                let end = ringwire::Header::new(Kind::StreamEnd, WORK, asked.correlation);
+                sender.send(end, &status_bytes(Status::Ok, "")).unwrap();
+            }
+            peer.echo();
+        },
+        |mut client| {
+            for item_bytes in [0, 300, 9_000, 60_000] {
+                let items = client.call_streaming(WORK, &vec![7; 1 << 20]).unwrap();
+                let mut items: Vec<_> = items.collect::<Result<_, _>>().unwrap();
+                let count = items.pop().unwrap();
+                assert_eq!(count, (items.len() as u64).to_ne_bytes());
+                for (number, item) in items.iter().enumerate() {
+                    assert_bytes(item, &bytes(number as u64, item_bytes), "an early item");
+                }
+            }
+            assert_eq!(client.call(WORK, b"on").unwrap().to_vec(), b"on");
+            assert_eq!(client.in_flight(), 0);
+        },
+    );
+}
+
+#[test]
+fn a_stream_of_early_items_has_bounds_too() {
+    both_ways(
+        |builder| builder.max_message_bytes(100_000),
+        |mut peer| {
+            let (sender, receiver) = peer.stream.halves();
+            let mut reader = receiver.read_message().unwrap();
+            let asked = reader.header();
+            let item = ringwire::Header::new(Kind::StreamItem, WORK, asked.correlation);
+            while let Ok(Some(_)) = reader.next_piece() {
+                sender.send(item, &[1; 30_000]).unwrap();
+            }
+            drop(reader);
+            let end = ringwire::Header::new(Kind::StreamEnd, WORK, asked.correlation);
+            sender.send(end, &status_bytes(Status::Aborted, "half a request")).unwrap();
+            peer.echo();
+        },
+        |mut client| {
+            let error = client.call_streaming(WORK, &vec![7; 1 << 20]).unwrap_err();
+            assert_eq!((error.kind(), client.in_flight()), (ErrorKind::ResourceExhausted, 0));
+            assert_eq!(client.call(WORK, b"on").unwrap().to_vec(), b"on");
+        },
+    );
+}
+
+#[test]
 fn a_forgotten_stream_is_skipped() {
     both_ways(
         |builder| builder,
@@ -182,6 +247,7 @@ fn a_forgotten_stream_is_skipped() {
             std::mem::forget(client.call_streaming(WORK, b"").unwrap());
             assert_eq!(client.call(WORK, b"on").unwrap().to_vec(), b"on");
             assert!(client.collect_any().unwrap().is_none());
+            assert_eq!(client.in_flight(), 0);
         },
     );
 }

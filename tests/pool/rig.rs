@@ -1,6 +1,6 @@
 //! Servers for pools: a real one in this process, and other ends that the test holds in its hands.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use ringwire::client::pool::ClientPoolBuilder;
 use ringwire::server::{Server, ServerBuilder, ServerHandle};
-use ringwire::{Client, ClientPool, Error, Stream};
+use ringwire::sync::Counter;
+use ringwire::{Client, ClientPool, Error, ErrorKind, Header, Kind, Stream};
 
 /// A server that serves on a thread of its own. Shut down when dropped.
 pub(crate) struct Serving {
@@ -44,35 +45,58 @@ impl Drop for Serving {
     }
 }
 
-/// The other ends of a pool's connections, by their number, and whether further ones can be opened.
+/// The other ends of a pool's connections, and whether further ones can be opened.
 #[derive(Clone, Default)]
 pub(crate) struct Ends {
-    pub(crate) streams: Arc<Mutex<VecDeque<Option<Stream>>>>,
-    pub(crate) refusal: Arc<Mutex<Option<ringwire::ErrorKind>>>,
+    /// Those that have not seen the end, by the number of the connection, from 0.
+    streams: Arc<Mutex<BTreeMap<usize, Stream>>>,
+    opened: Arc<Counter>,
+    refusal: Arc<Mutex<Option<ErrorKind>>>,
 }
 
 impl Ends {
     /// A pool whose connections nobody serves: no pings before they are lent.
     pub(crate) fn pool(&self, min: usize, max: usize) -> ClientPoolBuilder {
         let ends = self.clone();
-        let connect = move |_| {
-            if let Some(kind) = *ends.refusal.lock().unwrap() {
-                return Err(Error::from(kind));
-            }
-            let (client, server) = Stream::pair()?;
-            ends.streams.lock().unwrap().push_back(Some(server));
-            Ok(Client::builder("").over(client))
+        let connect = move |_| match *ends.refusal.lock().unwrap() {
+            Some(kind) => Err(Error::from(kind)),
+            None => ends.open(),
         };
         let pool = ClientPool::over(connect).check_after(Duration::MAX);
         pool.min_connections(min).max_connections(max)
     }
 
-    /// Closes the other end of the connection with this number, from 0.
-    pub(crate) fn close(&self, number: usize) {
-        drop(self.streams.lock().unwrap()[number].take());
+    fn open(&self) -> Result<Client, Error> {
+        let (client, server) = Stream::pair()?;
+        let mut streams = self.streams.lock().unwrap();
+        streams.retain(|_, stream| {
+            loop {
+                match stream.try_receive() {
+                    Ok(Some(_)) => {}
+                    Ok(None) => return true,
+                    Err(_) => return false,
+                }
+            }
+        });
+        streams.insert(usize::try_from(self.opened.add(1)).unwrap(), server);
+        Ok(Client::builder("").over(client))
     }
 
-    pub(crate) fn refuse(&self, kind: impl Into<Option<ringwire::ErrorKind>>) {
+    /// Closes the other end of the connection with this number.
+    pub(crate) fn close(&self, number: usize) {
+        drop(self.streams.lock().unwrap().remove(&number));
+    }
+
+    /// Sends so many events to the client of the connection with this number.
+    pub(crate) fn tell(&self, number: usize, events: u64) {
+        let mut streams = self.streams.lock().unwrap();
+        for event in 0..events {
+            let header = Header::new(Kind::Event, 3, 0);
+            streams.get_mut(&number).unwrap().send(header, &event.to_ne_bytes()).unwrap();
+        }
+    }
+
+    pub(crate) fn refuse(&self, kind: impl Into<Option<ErrorKind>>) {
         *self.refusal.lock().unwrap() = kind.into();
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ringwire::client::ECHO;
 use ringwire::wire::Status;
-use ringwire::{ClientPool, ErrorKind, Header, Kind, PooledClient};
+use ringwire::{ClientPool, ErrorKind, PooledClient};
 
 use super::common::Watchdog;
 use super::rig::{Ends, Serving};
@@ -105,17 +105,11 @@ fn answers_that_have_come_and_events_are_left_out() {
     // Events between the loans, events during one, and more than the queue takes.
     let ends = Ends::default();
     let pool = ends.pool(1, 1).build().unwrap();
-    let tell = |count: u64| {
-        let mut streams = ends.streams.lock().unwrap();
-        for number in 0..count {
-            streams[0].as_mut().unwrap().send(Header::new(Kind::Event, 3, 0), &number.to_ne_bytes()).unwrap();
-        }
-    };
     for count in [1, 100, 1_000] {
-        tell(count);
+        ends.tell(0, count);
         let mut client = pool.acquire().unwrap();
         assert!(client.try_event().unwrap().is_none(), "of the time before");
-        tell(count);
+        ends.tell(0, count);
         assert_eq!(client.try_event().unwrap().unwrap().message_type(), 3);
     }
     assert_eq!((pool.metrics().closed.total(), pool.metrics().created), (0, 1));

@@ -239,3 +239,26 @@ fn a_disconnected_client_gets_what_was_sent_before() {
     assert!(caller.until_closed().is_empty());
     wait_until(|| serving.handle.connections().is_empty());
 }
+
+#[test]
+fn a_client_that_takes_nothing_in_can_be_disconnected() {
+    let _watchdog = Watchdog::start();
+    let serving = Serving::start(|builder| builder.ring_bytes(8192));
+    let mut caller = serving.caller();
+    let (mut asked, mut stuck) = (0, 0);
+    // Until the connection's thread waits for room: it takes no request any more.
+    while stuck < 50 {
+        match caller.stream.try_send(Header::new(Kind::Request, ECHO, 64 * (asked + 1)), &[1; 1000]) {
+            Ok(()) => (asked, stuck) = (asked + 1, 0),
+            Err(_) => {
+                stuck += 1;
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+    serving.handle.connection(1).unwrap().disconnect();
+    wait_until(|| serving.handle.connections().is_empty());
+    let answers = caller.until_closed();
+    assert!(!answers.is_empty() && answers.len() < usize::try_from(asked).unwrap());
+    assert!(answers.iter().all(|answer| answer.payload == [1; 1000]), "whole ones");
+}

@@ -124,6 +124,17 @@ fn the_policy_decides_between_a_status_the_connection_and_the_server() {
 }
 
 #[test]
+fn a_policy_that_panics_is_replaced_by_the_default_one() {
+    let _watchdog = Watchdog::start();
+    let serving =
+        Serving::start(|builder| builder.error_policy(|_: &ErrorEvent<'_>| -> Action { panic!("judge") }));
+    let mut caller = serving.caller();
+    for _ in 0..3 {
+        assert_eq!(caller.refused(99, b"").0, Status::Unimplemented);
+    }
+}
+
+#[test]
 fn the_proof_of_another_answer_is_none() {
     let _watchdog = Watchdog::start();
     let kept = std::sync::Mutex::new(None);

@@ -51,6 +51,19 @@ fn a_condition_on_clients_refuses_them_before_they_are_welcomed() {
     let Err(error) = serving.try_caller() else { panic!("let in") };
     assert_eq!(error.kind(), ErrorKind::PermissionDenied);
     assert_eq!(serving.handle.stats().accepted, 0);
+    // One that panics lets nobody in, and goes on being asked.
+    let asked = ringwire::sync::Counter::new(0);
+    let serving = Serving::start(|builder| {
+        builder.accept_if(move |_| {
+            assert!(asked.add(1) > 1, "the first two");
+            true
+        })
+    });
+    for _ in 0..2 {
+        let Err(error) = serving.try_caller() else { panic!("let in") };
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+    }
+    assert_eq!(serving.caller().call(ECHO, b"in"), Ok(b"in".to_vec()));
 }
 
 #[test]
@@ -162,45 +175,43 @@ fn a_server_without_descriptors_refuses_and_serves_on() {
     server.join();
 }
 
-/// What a server process holds.
-#[derive(Debug)]
+/// What a process holds, as another one sees it.
+#[derive(Clone, Copy, Debug)]
 struct Holding {
     threads: usize,
     descriptors: usize,
+    /// Dirty pages of its own, and pages of the rings.
     private_kib: usize,
+    segments_kib: usize,
 }
 
-fn holding() -> Holding {
-    let status = fs::read_to_string("/proc/self/smaps_rollup").unwrap();
-    let line = status.lines().find(|line| line.starts_with("Private_Dirty:")).unwrap();
-    Holding {
-        threads: fs::read_dir("/proc/self/task").unwrap().count(),
-        descriptors: descriptors(std::process::id()),
-        private_kib: line.split_whitespace().nth(1).unwrap().parse().unwrap(),
+fn holding(id: u32) -> Holding {
+    let (mut is_segment, mut private_kib, mut segments_kib) = (false, 0, 0);
+    for line in fs::read_to_string(format!("/proc/{id}/smaps")).unwrap().lines() {
+        let kib = |rest: &str| rest.split_whitespace().next().unwrap().parse::<usize>().unwrap();
+        if line.starts_with(|first: char| first.is_ascii_hexdigit() && !first.is_ascii_uppercase()) {
+            is_segment = line.contains("/memfd:ringwire");
+        } else if let Some(rest) = line.strip_prefix("Rss:") {
+            segments_kib += if is_segment { kib(rest) } else { 0 };
+        } else if let Some(rest) = line.strip_prefix("Private_Dirty:") {
+            private_kib += if is_segment { 0 } else { kib(rest) };
+        }
     }
+    let threads = fs::read_dir(format!("/proc/{id}/task")).unwrap().count();
+    Holding { threads, descriptors: descriptors(id), private_kib, segments_kib }
 }
 
-/// The second process: a server that says what it holds whenever it has no connections.
+/// The second process: a server that says when it has no connections any more.
 pub(super) fn crowded() {
-    raise_fd_limit().unwrap();
     let crowd: usize = setting("CROWD").parse().unwrap();
     let builder = Server::builder(setting("PATH_TO_SERVE")).max_connections(crowd).idle_threads(0);
-    let server = builder.build().unwrap();
+    let server = builder.raise_fd_limit(true).build().unwrap();
     let handle = server.handle();
     let serving = std::thread::spawn(move || server.serve());
-    // Until the serving thread has read what it reads of the machine.
-    std::thread::sleep(Duration::from_millis(100));
-    let start = holding();
-    say(&format!("{start:?}"));
-    let mut first_kib = None;
+    say("ready");
     while told() == "gone" {
-        // The last threads are just ending; one is kept for the next client.
-        wait_until(|| handle.connections().is_empty() && holding().threads <= start.threads + 1);
-        let now = holding();
-        assert_eq!(now.descriptors, start.descriptors, "{now:?}");
-        let limit_kib = *first_kib.get_or_insert(now.private_kib) + 512;
-        assert!(now.private_kib <= limit_kib, "{now:?}, and {first_kib:?} KiB after the first crowd");
-        say(&format!("{now:?}"));
+        wait_until(|| handle.connections().is_empty());
+        say("gone");
     }
     assert!(handle.shutdown(Duration::from_secs(10)));
     serving.join().unwrap().unwrap();
@@ -217,7 +228,12 @@ fn a_crowd_that_has_gone_leaves_nothing_behind() {
     let crowd_text = crowd.to_string();
     let settings = [("PATH_TO_SERVE", path), ("CROWD", &crowd_text), ("MALLOC_ARENA_MAX", "2")];
     let mut server = second("crowded", &settings);
-    println!("at the start: {}", server.hear());
+    assert_eq!(server.hear(), "ready");
+    // Until the serving thread has read what it reads of the machine.
+    std::thread::sleep(Duration::from_millis(100));
+    let start = holding(server.id());
+    println!("at the start: {start:?}");
+    let mut first_kib = None;
     for round in 0..rounds {
         let mut callers: Vec<Caller> = (0..crowd).map(|_| connect(path).unwrap()).collect();
         let Err(refused) = connect(path) else { panic!("one too many") };
@@ -225,9 +241,18 @@ fn a_crowd_that_has_gone_leaves_nothing_behind() {
         for caller in &mut callers {
             assert_eq!(caller.call(ECHO, &[7; 1000]), Ok(vec![7; 1000]));
         }
+        let there = holding(server.id());
+        let each = (there.private_kib + there.segments_kib - start.private_kib) as f64 / f64::from(crowd);
+        println!("with crowd {round}: {there:?}, {each:.1} KiB each");
         drop(callers);
         server.tell("gone");
-        println!("after crowd {round}: {}", server.hear());
+        assert_eq!(server.hear(), "gone");
+        // The last threads are just ending; one is kept for the next client.
+        wait_until(|| holding(server.id()).threads <= start.threads + 1);
+        let left = holding(server.id());
+        println!("after crowd {round}: {left:?}");
+        assert_eq!((left.descriptors, left.segments_kib), (start.descriptors, 0));
+        assert!(left.private_kib <= *first_kib.get_or_insert(left.private_kib) + 512);
     }
     server.tell("enough");
     server.join();

@@ -5,17 +5,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests end by panicking")]
 
 #[path = "../common/mod.rs"]
-#[allow(dead_code, reason = "each test binary uses a part of it")]
 mod common;
 
 mod caller;
 mod calls;
 mod cancelling;
+mod counting;
 mod deferred;
 mod ending;
 mod events;
 mod failing;
 mod limits;
+mod with_client;
 
 use common::child_entry as play;
 
@@ -29,6 +30,7 @@ fn child_entry() {
     play(&[
         ("short of threads", limits::short_of_threads),
         ("short of descriptors", limits::short_of_descriptors),
+        ("under load", ending::under_load),
         ("crowded", limits::crowded),
     ]);
 }

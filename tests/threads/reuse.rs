@@ -5,6 +5,8 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
+use ringwire::sync::Counter;
+
 use super::common::{Watchdog, wait_until};
 use super::threads::{ThreadCounts, Threads};
 use super::{LONG, alive, cache};
@@ -74,6 +76,36 @@ fn a_reservation_outlasts_the_idle_timeout() {
     reserved.run(Box::new(move || tell.send(()).unwrap()));
     told.recv().unwrap();
     wait_until(|| threads.counts().alive == 0 && alive("outlasts") == 0);
+}
+
+#[test]
+fn a_thread_that_is_reserved_while_it_is_about_to_end_stays() {
+    let _watchdog = Watchdog::start();
+    let timeout = Duration::from_millis(1);
+    let threads = cache("about", 8, timeout);
+    let over = Counter::new(0);
+    thread::scope(|scope| {
+        // Hold up who is between its last look and its end.
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while over.get() == 0 {
+                    threads.counts();
+                }
+            });
+        }
+        for round in 0..300 {
+            let (tell, told) = channel();
+            threads.reserve().unwrap().run(Box::new(move || tell.send(()).unwrap()));
+            let done = told.recv_timeout(Duration::from_secs(20));
+            thread::sleep(timeout.saturating_sub(Duration::from_micros(round % 16 * 10)));
+            if done.is_err() {
+                over.add(1);
+                panic!("round {round}: the job is lost");
+            }
+        }
+        over.add(1);
+    });
+    wait_until(|| threads.counts() == ThreadCounts { alive: 0, idle: 0, busy: 0 });
 }
 
 #[test]

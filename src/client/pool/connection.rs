@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::clock;
 use crate::client::connection::Client;
+use crate::client::intake::Awaited;
 use crate::error::Error;
 use crate::transport::Deadline;
 use crate::wire::call;
@@ -100,7 +101,7 @@ impl Connection {
         }
         // Before, so that there is room; and after.
         while client.state.events.pop().is_some() {}
-        let looked = client.look();
+        let looked = look(client);
         while client.state.events.pop().is_some() {}
         for slot in 0..call::SLOTS {
             if client.state.tickets.is_ready(slot) {
@@ -131,4 +132,11 @@ impl Connection {
         self.client.call_timeout = usual;
         answered.map(drop)
     }
+}
+
+/// Takes in what is there, and looks whether the peer is: one system call.
+fn look(client: &mut Client) -> Result<(), Error> {
+    client.poll_for(Awaited::Nothing)?;
+    let (_, receiver) = client.stream.halves();
+    receiver.check_peer().map_err(|error| client.ended(error))
 }

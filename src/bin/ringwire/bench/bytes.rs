@@ -20,7 +20,6 @@ use crate::child::{PrivateDirectory, spawn};
 const BLOCK_BYTES: usize = 32 << 20;
 const MAX_PER_BLOCK: usize = 1_000;
 const BLOCKS: u32 = 32;
-const MIN_RING_BYTES: u32 = 512 << 10;
 const MAX_RING_BYTES: u32 = 1 << 30;
 
 /// `bench bytes`
@@ -38,9 +37,9 @@ pub struct Arguments {
     /// Pairs of processes, one after the other
     #[arg(long, default_value_t = 5)]
     runs: u32,
-    /// Size of each ring in bytes (the library's own 512 KiB, or four times --size if that is more)
-    #[arg(long)]
-    ring: Option<u32>,
+    /// Size of each ring in bytes; by default the library's own
+    #[arg(long, default_value_t = 512 << 10)]
+    ring: u32,
     /// Blocks of a run
     #[arg(long, default_value_t = BLOCKS)]
     blocks: u32,
@@ -63,11 +62,6 @@ pub struct PeerArguments {
     per_block: usize,
     #[arg(action = clap::ArgAction::Set)]
     pinned: bool,
-}
-
-fn ring_bytes(arguments: &Arguments) -> u32 {
-    let four = u32::try_from(arguments.size.saturating_mul(4)).unwrap_or(u32::MAX).min(MAX_RING_BYTES);
-    arguments.ring.unwrap_or(four.next_power_of_two().max(MIN_RING_BYTES))
 }
 
 fn per_block(arguments: &Arguments) -> usize {
@@ -106,7 +100,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     }
     let mode = format!("{:?}", arguments.mode).to_lowercase();
     let result = json!({
-        "bench": "bytes", "mode": mode, "size": arguments.size, "ring": ring_bytes(arguments), "pinned": arguments.pin,
+        "bench": "bytes", "mode": mode, "size": arguments.size, "ring": arguments.ring, "pinned": arguments.pin,
         "iterations": all.bytes.len(),
         "p50_ns": all.bytes.quantile(500), "p99_ns": all.bytes.quantile(990),
         "socket_p50_ns": all.socket.quantile(500), "socket_p99_ns": all.socket.quantile(990),
@@ -130,7 +124,7 @@ fn one_run(arguments: &Arguments) -> Result<Results, Box<dyn Error>> {
     let socket_listener = UnixListener::bind(socket_path(directory.path()))?;
     let path = directory.path().to_str().ok_or("temporary directory with a name that is not UTF-8")?;
     let mode = format!("{:?}", arguments.mode).to_lowercase();
-    let numbers = [arguments.size, ring_bytes(arguments) as usize, arguments.blocks as usize, per_block];
+    let numbers = [arguments.size, arguments.ring as usize, arguments.blocks as usize, per_block];
     let [size, ring, blocks, per_block_text] = &numbers.map(|number| number.to_string());
     let pinned = if arguments.pin { "true" } else { "false" };
     let peer = spawn(["peer", "bench", "bytes", path, size, &mode, ring, blocks, per_block_text, pinned])?;
