@@ -108,6 +108,70 @@ fn a_byte_streams_round_trip_stands_beside_a_sockets() {
 }
 
 #[test]
+fn many_connections_are_answered_in_order_beside_sockets_and_mailboxes() {
+    for (window, size, mode) in [("16", "1024", "block"), ("1", "1000", "adaptive"), ("64", "13", "spin")] {
+        let arguments = [
+            "many",
+            "--quick",
+            "--json",
+            "--runs",
+            "1",
+            "--connections",
+            "300",
+            "--window",
+            window,
+            "--size",
+            size,
+            "--mode",
+            mode,
+        ];
+        let results = results(&arguments);
+        let [result] = &results[..] else { panic!("{results:?}") };
+        assert_eq!((&result["bench"], &result["mode"]), (&Value::from("many"), &Value::from(mode)));
+        assert_eq!((&result["lost"], &result["reordered"]), (&Value::from(0), &Value::from(0)), "{result}");
+        assert_eq!((result["connections"].as_u64(), result["messages"].as_u64()), (Some(3), Some(50)));
+        let mut fields = vec!["msgs_per_s", "p50_ns", "p99_ns", "socket_msgs_per_s", "ratio_to_socket"];
+        if window == "1" {
+            fields.extend(["mailbox_msgs_per_s", "ratio_to_mailbox"]);
+        }
+        for field in fields {
+            assert!(result[field].as_f64().unwrap() > 0.0, "{field}: {result}");
+        }
+    }
+}
+
+#[test]
+fn a_servers_memory_is_summed_up_by_whose_it_is() {
+    for more in [&["--active", "--large"][..], &["--idle"]] {
+        let mut arguments = vec!["memory", "--quick", "--json"];
+        arguments.extend(more);
+        let results = results(&arguments);
+        let [result] = &results[..] else { panic!("{results:?}") };
+        let kib = |field: &str| result[field].as_u64().unwrap();
+        assert_eq!((kib("connections"), kib("further"), kib("threads")), (10, 10, 11));
+        assert_eq!(kib("private_kib") + kib("segment_kib"), kib("total_kib"));
+        assert_eq!(kib("stacks_kib") + kib("heap_kib") + kib("other_kib"), kib("private_kib"));
+        // Two pages at the least for each connection, and the buffers.
+        assert!(kib("segment_kib") >= 80 && kib("stacks_kib") > 0, "{result}");
+        assert!(kib("private_kib") >= if more.len() == 2 { 1536 } else { 512 }, "{result}");
+        assert!(result["kib_per_connection"].as_f64().unwrap() >= 8.0, "{result}");
+    }
+}
+
+#[test]
+fn idle_connections_are_watched_from_outside() {
+    let results = results(&["idle", "--quick", "--json", "--connections", "5"]);
+    let [result] = &results[..] else { panic!("{results:?}") };
+    assert_eq!(result["connections"], 5);
+    // On either side one for each connection, and the one that started them; the client's has another beside it until all
+    // are connected.
+    assert!((12..=13).contains(&result["threads"].as_u64().unwrap()), "{result}");
+    for field in ["wakeups", "cpu_ms"] {
+        assert!(result[field].as_u64().is_some(), "{field}: {result}");
+    }
+}
+
+#[test]
 fn without_json_the_same_is_printed_for_people() {
     let (success, stdout, _) = bench(&["rtt", "--quick", "--pin", "--runs", "1", "--blocks", "1"]);
     assert!(success && stdout.contains("ratio_p50"), "{stdout}");
@@ -122,6 +186,12 @@ fn arguments_that_make_no_sense_are_explained() {
         (&["rtt", "--runs", "0"], "at least 1"),
         (&["bytes", "--size", "0"], "at least 1"),
         (&["rtt", "--mode", "fast"], "invalid value"),
+        (&["many", "--window", "65"], "1 to 64"),
+        (&["many", "--connections", "0"], "at least 1"),
+        (&["many", "--size", "1073741824"], "too large for a ring"),
+        (&["memory", "--further", "0"], "at least 1"),
+        (&["memory", "--active", "--idle"], "cannot be used with"),
+        (&["idle", "--seconds", "0"], "at least 1"),
     ] {
         let (success, _, stderr) = bench(arguments);
         assert!(!success && stderr.contains(words), "{arguments:?}: {stderr}");

@@ -11,6 +11,9 @@ use crate::transport::{Found, Payload, Receiver};
 use crate::wire::call::{MAX_STATUS_BYTES, StatusPayload};
 use crate::wire::{Header, Kind};
 
+/// What an early item costs besides its bytes: without it, empty ones would have no bound.
+const EARLY_BYTES: usize = 2 * size_of::<Vec<u8>>();
+
 /// What the caller waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Awaited {
@@ -142,6 +145,9 @@ impl State {
         if found.is_abandoned() {
             // As if it had never been begun: an answer is still to come.
             self.clear(sink);
+            if let Owner::Waiting(slot) = self.tickets.owner(header.correlation) {
+                self.tickets.entry_mut(slot).fault = None;
+            }
             return Ok(Step::Taken);
         }
         Ok(self.complete(header, sink, awaited))
@@ -309,6 +315,7 @@ impl State {
                     (true, _) => return Step::Stored(slot),
                     (false, true) if sink == Sink::Slot(slot) && awaited == Awaited::Sending(slot) => {
                         let item = mem::take(&mut self.tickets.entry_mut(slot).bytes);
+                        self.stored_bytes += EARLY_BYTES;
                         self.early.push_back(item);
                     }
                     (false, true) => self.clear(sink),
@@ -364,7 +371,7 @@ impl State {
     #[inline]
     pub(super) fn pop_early(&mut self) -> Option<Vec<u8>> {
         let item = self.early.pop_front()?;
-        self.stored_bytes -= item.len();
+        self.stored_bytes -= item.len() + EARLY_BYTES;
         Some(item)
     }
 
@@ -372,7 +379,7 @@ impl State {
         if self.early.is_empty() {
             return;
         }
-        self.stored_bytes -= self.early.iter().map(Vec::len).sum::<usize>();
+        self.stored_bytes -= self.early.iter().map(|item| item.len() + EARLY_BYTES).sum::<usize>();
         self.early = VecDeque::new();
     }
 

@@ -34,6 +34,8 @@ pub struct Producer<P: Platform, K> {
     pub(super) head_seen: u64,
     /// Where `tail` next looks for a drained ring.
     boundary: u64,
+    /// A restart needs an offset of at least this much: what it leaves free until the reader is past the padding.
+    pub(super) restart_from: u32,
     /// Records that end up to here need no look at anything: there is room, no end of the area and no boundary is in
     /// between, and they are not too long.
     free_until: u64,
@@ -79,6 +81,7 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
             pending: None,
             head_seen: tuning.start,
             boundary: next_boundary(tuning.start, tuning.restart_bytes),
+            restart_from: 0,
             // The first record looks.
             free_until: 0,
             wanted: 0,
@@ -276,7 +279,7 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
     /// whether the next record should look again.
     fn cross_boundary(&mut self, step: u32) -> Result<bool, RingError> {
         let offset = self.offset(self.tail);
-        let fits_below = offset != 0 && step + TRAILING_BYTES <= offset;
+        let fits_below = offset >= self.restart_from.max(step + TRAILING_BYTES);
         // The look at `head` is a cache miss: only where something can come of it.
         if !fits_below && !self.is_worth_trimming(offset, step) {
             return Ok(false);
@@ -316,7 +319,18 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
         }
         failpoint(Failpoint::FullAnnounced);
         self.wanted = bytes;
+        self.expect_burst(bytes);
         Err(RingError::Full)
+    }
+
+    /// Full, and the reader is still in the lap before: a burst that begins with a restart has only as much room as there
+    /// was in front of it. From now on restarts leave what this one has come to.
+    fn expect_burst(&mut self, bytes: u32) {
+        let (offset, lap) = (self.offset(self.tail), self.tail - u64::from(self.offset(self.tail)));
+        if self.head_seen < lap {
+            self.restart_from =
+                self.restart_from.max(offset + bytes + TRAILING_BYTES).min(self.ring_bytes / 2);
+        }
     }
 
     /// Loads `head` once, checks it, keeps it.

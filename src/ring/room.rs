@@ -72,6 +72,8 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
 
     /// While the connection goes to sleep: gives back what a burst left behind, on both sides of the present position.
     pub fn trim_idle(&mut self) {
+        // Whatever comes after a rest need not be another burst.
+        self.restart_from = 0;
         if self.high_water.max(self.offset(self.tail)) <= TRIM_FROM_BYTES
             || !self.is_drained().unwrap_or(false)
         {

@@ -273,18 +273,21 @@ fn a_request_beyond_the_servers_limit_is_refused_and_nothing_is_sent() {
 #[test]
 fn an_answer_that_its_sender_gave_up_half_way_still_comes() {
     both_ways(
-        |builder| builder,
+        |builder| builder.max_message_bytes(100_000),
         |mut peer| {
             let asked = peer.next();
             let header = ringwire::Header::new(Kind::Response, WORK, asked.header.correlation);
             let mut writer = peer.stream.write_message(header);
             writer.write_piece(&[1; 50_000]).unwrap();
             drop(writer);
-            peer.respond(&asked, b"at last");
+            let mut writer = peer.stream.write_message(header);
+            writer.write_piece(&[1; 150_000]).unwrap();
+            drop(writer);
+            peer.respond(&asked, &[2; 80_000]);
             peer.see_end();
         },
         |mut client| {
-            assert_eq!(client.call(WORK, b"").unwrap().to_vec(), b"at last");
+            assert_eq!(client.call(WORK, b"").unwrap().to_vec(), [2; 80_000]);
             assert_eq!(client.in_flight(), 0);
         },
     );
@@ -426,6 +429,32 @@ fn values_travel_as_json() {
             assert_eq!(back, (7, "a b".to_owned(), vec![1.5, 2.5]));
             let error = client.call_json::<_, u8>(WORK, &sent).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidData);
+        },
+    );
+}
+
+#[test]
+fn a_deadline_may_be_a_point_in_time_and_a_message_may_have_one() {
+    both_ways(
+        |builder| builder.ring_bytes(16 << 10).strategy(ringwire::WaitStrategy::ParkAtOnce),
+        |mut peer| {
+            let asked = peer.next();
+            let told = peer.next();
+            assert_eq!((told.header.kind, told.header.correlation), (Kind::Event, 0));
+            assert!(asked.deadline_ns.is_some() && told.deadline_ns > asked.deadline_ns);
+            assert_eq!(told.payload, asked.deadline_ns.unwrap().to_ne_bytes());
+            peer.respond(&asked, b"");
+            peer.see_end();
+        },
+        |mut client| {
+            let deadline = Deadline::after(Duration::from_secs(50));
+            let ticket = client.request(WORK).deadline_at(deadline).submit(b"").unwrap();
+            assert!(ticket.correlation() > 0);
+            let call = client.request(WORK).deadline(Duration::from_secs(55));
+            call.notify(&deadline.as_ns().to_ne_bytes()).unwrap();
+            assert!(client.collect(ticket).unwrap().is_empty());
+            let most = client.max_record_bytes();
+            assert!(most <= (32 << 10) && most >= 4 << 10, "{most}");
         },
     );
 }

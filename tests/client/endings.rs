@@ -7,7 +7,7 @@ use ringwire::{ErrorKind, Header, Kind};
 
 use crate::WORK;
 use crate::common::{Random, Watchdog};
-use crate::peer::{Asked, Peer, any, both_ways, client_and_peer, once};
+use crate::peer::{Asked, Peer, any, both_ways, client_and_peer, once, pair};
 
 #[test]
 fn behind_a_goodbye_nothing_new_is_asked_and_what_was_accepted_is_answered() {
@@ -130,6 +130,31 @@ fn an_answer_given_twice_breaks_the_protocol() {
             assert_eq!(client.call(WORK, b"").unwrap().to_vec(), b"once");
             let error = client.call(WORK, b"").unwrap_err();
             assert_eq!(error.kind(), ErrorKind::CorruptPeer);
+        },
+    );
+}
+
+#[test]
+fn a_broken_protocol_is_seen_by_who_waits_for_room() {
+    let (stream, peer) = pair(4 << 10);
+    once(
+        (any().over(stream), peer),
+        |mut peer| {
+            let asked = peer.next();
+            send(&mut peer, Kind::Response, WORK, asked.header.correlation + 640);
+            std::thread::sleep(Duration::from_millis(20));
+            // Too late to make room.
+            let _ = peer.try_next();
+        },
+        |mut client| {
+            let error = loop {
+                match client.submit(WORK, &[0; 1_000]) {
+                    Ok(_) => {}
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(error.kind(), ErrorKind::CorruptPeer, "{error}");
+            assert_eq!(client.ping().unwrap_err().kind(), ErrorKind::CorruptPeer);
         },
     );
 }

@@ -174,6 +174,27 @@ fn events_beyond_the_limit_are_counted_and_the_next_one_comes() {
 }
 
 #[test]
+fn an_event_that_never_fits_is_counted_with_those_that_made_room_for_it() {
+    both_ways(
+        |builder| builder.max_message_bytes(1_000).event_policy(EventPolicy::DropOldest),
+        |mut peer| {
+            let asked = peer.next();
+            peer.event(1, &[1; 900]);
+            peer.event(2, &[2; 1_001]);
+            peer.event(3, &[3; 900]);
+            peer.respond(&asked, b"");
+            peer.see_end();
+        },
+        |mut client| {
+            client.call(WORK, b"").unwrap();
+            assert_eq!(client.try_event().unwrap().unwrap().message_type(), 3);
+            assert!(client.try_event().unwrap().is_none());
+            assert_eq!(client.events_dropped(), 2);
+        },
+    );
+}
+
+#[test]
 fn events_as_an_iterator_end_with_the_connection() {
     both_ways(
         |builder| builder,

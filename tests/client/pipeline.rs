@@ -284,6 +284,8 @@ fn replies_that_nobody_collects_are_bounded_and_none_is_lost() {
             assert!(error.to_string().contains("90000 bytes of replies wait"), "{error}");
             let error = client.call(WORK, b"mine").unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ResourceExhausted);
+            let error = client.try_collect(&tickets[4]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ResourceExhausted);
             for number in [1, 0, 4, 2, 3] {
                 let reply = client.collect(tickets[number]).unwrap().to_vec();
                 assert_bytes(&reply, &bytes(number as u64, 30_000), "kept");

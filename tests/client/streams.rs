@@ -212,22 +212,60 @@ fn a_stream_of_early_items_has_bounds_too() {
     both_ways(
         |builder| builder.max_message_bytes(100_000),
         |mut peer| {
-            let (sender, receiver) = peer.stream.halves();
-            let mut reader = receiver.read_message().unwrap();
-            let asked = reader.header();
-            let item = ringwire::Header::new(Kind::StreamItem, WORK, asked.correlation);
-            while let Ok(Some(_)) = reader.next_piece() {
-                sender.send(item, &[1; 30_000]).unwrap();
+            for (count, item_bytes) in [(1, 30_000), (3_000, 0)] {
+                let (sender, receiver) = peer.stream.halves();
+                let mut reader = receiver.read_message().unwrap();
+                let asked = reader.header();
+                let item = ringwire::Header::new(Kind::StreamItem, WORK, asked.correlation);
+                while let Ok(Some(_)) = reader.next_piece() {
+                    for _ in 0..count {
+                        sender.send(item, &vec![1; item_bytes]).unwrap();
+                    }
+                }
+                drop(reader);
+                let end = ringwire::Header::new(Kind::StreamEnd, WORK, asked.correlation);
+                sender.send(end, &status_bytes(Status::Aborted, "half a request")).unwrap();
             }
-            drop(reader);
-            let end = ringwire::Header::new(Kind::StreamEnd, WORK, asked.correlation);
-            sender.send(end, &status_bytes(Status::Aborted, "half a request")).unwrap();
             peer.echo();
         },
         |mut client| {
-            let error = client.call_streaming(WORK, &vec![7; 1 << 20]).unwrap_err();
-            assert_eq!((error.kind(), client.in_flight()), (ErrorKind::ResourceExhausted, 0));
+            for _ in 0..2 {
+                let error = client.call_streaming(WORK, &vec![7; 1 << 20]).unwrap_err();
+                assert_eq!((error.kind(), client.in_flight()), (ErrorKind::ResourceExhausted, 0));
+            }
             assert_eq!(client.call(WORK, b"on").unwrap().to_vec(), b"on");
+        },
+    );
+}
+
+#[test]
+fn an_early_item_beyond_the_limit_is_an_error_behind_those_before_it() {
+    both_ways(
+        |builder| builder.max_message_bytes(100_000),
+        |mut peer| {
+            let (sender, receiver) = peer.stream.halves();
+            let mut reader = receiver.read_message().unwrap();
+            let asked = reader.header();
+            reader.next_piece().unwrap();
+            let item = ringwire::Header::new(Kind::StreamItem, WORK, asked.correlation);
+            sender.send(item, b"early").unwrap();
+            let mut writer = sender.write_message(item);
+            writer.write_piece(&[1; 200_000]).unwrap();
+            writer.finish().unwrap();
+            while reader.next_piece().unwrap().is_some() {}
+            drop(reader);
+            let end = ringwire::Header::new(Kind::StreamEnd, WORK, asked.correlation);
+            sender.send(end, &status_bytes(Status::Ok, "")).unwrap();
+            peer.echo();
+        },
+        |mut client| {
+            let mut items = client.call_streaming(WORK, &vec![7; 1 << 20]).unwrap();
+            assert_eq!(items.next_item().unwrap().unwrap().to_vec(), b"early");
+            assert_eq!(items.next_item().unwrap_err().kind(), ErrorKind::MessageTooLarge);
+            assert!(items.next_item().unwrap().is_none());
+            drop(items);
+            assert_eq!(client.call(WORK, b"on").unwrap().to_vec(), b"on");
+            assert_eq!(client.in_flight(), 0);
         },
     );
 }

@@ -1,9 +1,9 @@
 //! The second process.
 
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use nix::sys::{prctl, signal::Signal};
 use nix::unistd::mkdtemp;
@@ -12,6 +12,8 @@ use nix::unistd::mkdtemp;
 #[derive(Debug)]
 pub struct Peer {
     child: Child,
+    /// What it says, if that goes to this process.
+    said: Option<BufReader<ChildStdout>>,
 }
 
 /// Starts this same program with `arguments`, to call [`die_with_parent`].
@@ -20,14 +22,50 @@ where
     I: IntoIterator<Item = S>,
     S: AsRef<OsStr>,
 {
-    let child = Command::new(std::env::current_exe()?).args(arguments).stdin(Stdio::null()).spawn()?;
-    Ok(Peer { child })
+    start(arguments, Stdio::inherit())
+}
+
+/// As [`spawn`]; what it [`say`]s is for [`Peer::hear`].
+pub fn spawn_heard<I, S>(arguments: I) -> io::Result<Peer>
+where
+    I: IntoIterator<Item = S>,
+    S: AsRef<OsStr>,
+{
+    start(arguments, Stdio::piped())
+}
+
+fn start<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>, stdout: Stdio) -> io::Result<Peer> {
+    let program = std::env::current_exe()?;
+    let mut child = Command::new(program).args(arguments).stdin(Stdio::null()).stdout(stdout).spawn()?;
+    let said = child.stdout.take().map(BufReader::new);
+    Ok(Peer { child, said })
+}
+
+/// In the second process: a line for the first.
+pub fn say(line: &str) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    writeln!(output, "{line}")?;
+    output.flush()
 }
 
 impl Peer {
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The next line that it says.
+    pub fn hear(&mut self) -> io::Result<String> {
+        let mut line = String::new();
+        if let Some(said) = &mut self.said {
+            said.read_line(&mut line)?;
+        }
+        // Why, it has written to the terminal itself.
+        if line.is_empty() {
+            Err(io::Error::other("the second process ended without a word"))
+        } else {
+            Ok(line)
+        }
     }
 
     /// Waits until it ends by itself; an exit code other than 0 is an error.

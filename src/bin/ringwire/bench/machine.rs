@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;
 
 /// The cores that this process was given when it started.
@@ -33,6 +34,13 @@ pub fn pin(index: usize) -> io::Result<()> {
 /// Lets the calling thread run again on every core that the process was given: also what a new process inherits.
 pub fn unpin() -> io::Result<()> {
     sched_setaffinity(Pid::from_raw(0), given()?)?;
+    Ok(())
+}
+
+/// Allows as many descriptors as may be: a connection takes one or two. New processes inherit it.
+pub fn raise_descriptor_limit() -> io::Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     Ok(())
 }
 

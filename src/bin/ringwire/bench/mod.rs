@@ -5,10 +5,14 @@
 
 mod arena;
 mod bytes;
+mod idle;
 mod limits;
 mod machine;
 mod mode;
+mod many;
+mod memory;
 mod oneway;
+mod procfs;
 mod report;
 mod rtt;
 
@@ -27,6 +31,12 @@ pub enum Command {
     Stream(oneway::Arguments),
     /// Round trips of bytes, beside the same over a Unix socket
     Bytes(bytes::Arguments),
+    /// Requests on many connections at once, beside the same over Unix sockets and bare futexes
+    Many(many::Arguments),
+    /// Memory of a server, and of each further connection
+    Memory(memory::Arguments),
+    /// Wake-ups and processor time of connections on which nothing happens
+    Idle(idle::Arguments),
 }
 
 /// The second process of a measurement.
@@ -40,6 +50,12 @@ pub enum PeerCommand {
     Stream(oneway::PeerArguments),
     /// Echoes over both
     Bytes(bytes::PeerArguments),
+    /// Answers on many connections
+    Many(many::PeerArguments),
+    /// Answers, and is looked at
+    Memory(memory::PeerArguments),
+    /// Waits
+    Idle(idle::PeerArguments),
 }
 
 /// Runs the first process.
@@ -49,6 +65,9 @@ pub fn run(command: &Command) -> Result<(), Box<dyn Error>> {
         Command::Rtt(arguments) => rtt::run(arguments),
         Command::Stream(arguments) => oneway::run(arguments),
         Command::Bytes(arguments) => bytes::run(arguments),
+        Command::Many(arguments) => many::run(arguments),
+        Command::Memory(arguments) => memory::run(arguments),
+        Command::Idle(arguments) => idle::run(arguments),
     }
 }
 
@@ -59,5 +78,8 @@ pub fn run_peer(command: &PeerCommand) -> Result<(), Box<dyn Error>> {
         PeerCommand::Rtt(arguments) => rtt::run_peer(arguments),
         PeerCommand::Stream(arguments) => oneway::run_peer(arguments),
         PeerCommand::Bytes(arguments) => bytes::run_peer(arguments),
+        PeerCommand::Many(arguments) => many::run_peer(arguments),
+        PeerCommand::Memory(arguments) => memory::run_peer(arguments),
+        PeerCommand::Idle(arguments) => idle::run_peer(arguments),
     }
 }

@@ -15,11 +15,21 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// What it asks of a stream.
     pub fn strategy(self) -> WaitStrategy {
         match self {
             Self::Spin => WaitStrategy::SpinOnly,
             Self::Block => WaitStrategy::ParkAtOnce,
             Self::Adaptive => WaitStrategy::SpinThenPark,
+        }
+    }
+
+    /// As it is written as an argument.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Spin => "spin",
+            Self::Block => "block",
+            Self::Adaptive => "adaptive",
         }
     }
 }

@@ -1,0 +1,227 @@
+//! The clients: a thread for each, requests with contents of their own, and a look at every answer.
+
+use std::error::Error;
+use std::ops::Range;
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use super::transport::{Connection, Plan};
+
+/// On both sides: a thousand threads take what they touch of it.
+const STACK_BYTES: usize = 64 << 10;
+/// An answer that takes longer is lost.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Latencies are counted with two digits, from 100 ns: a few lines of memory for each thread.
+const DIGITS: u8 = 2;
+const MIN_NS: u64 = 100;
+const MAX_NS: u64 = 60_000_000_000;
+
+/// Runs `count` closures that `make` gives, each on a thread of its own, until all have ended; the first error if any.
+pub fn spawn_all<F>(
+    count: u32,
+    mut make: impl FnMut(u32) -> Result<F, Box<dyn Error>>,
+) -> Result<(), Box<dyn Error>>
+where
+    F: FnOnce() -> Result<(), Box<dyn Error>> + Send + 'static,
+{
+    let mut threads = Vec::new();
+    for number in 0..count {
+        let run = make(number)?;
+        // Errors as text: they cross threads.
+        threads.push(spawn(move || run().map_err(|error| error.to_string()))?);
+    }
+    let mut first = Ok(());
+    for thread in threads {
+        first = first.and(thread.join().unwrap_or_else(|_| Err("a thread panicked".to_owned())));
+    }
+    first.map_err(Into::into)
+}
+
+fn spawn<T: Send + 'static>(
+    run: impl FnOnce() -> T + Send + 'static,
+) -> std::io::Result<thread::JoinHandle<T>> {
+    thread::Builder::new().stack_size(STACK_BYTES).spawn(run)
+}
+
+/// What came of all requests.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Requests that no right answer came to.
+    pub lost: u64,
+    /// Answers that another one overtook.
+    pub reordered: u64,
+    /// From the barrier, as the first client leaves it, to the last answer.
+    pub elapsed: Duration,
+    /// From before a request is written to behind its answer.
+    pub latency: Histogram<u64>,
+    /// Why the first connection that did not last ended.
+    pub error: Option<String>,
+}
+
+/// Drives `connections`, all at once; returns when all answers have come.
+pub fn run(plan: &Plan, connections: Vec<impl Connection>) -> Result<Outcome, Box<dyn Error>> {
+    let barrier = Arc::new(Barrier::new(connections.len()));
+    let mut threads = Vec::new();
+    for (number, connection) in (0..).zip(connections) {
+        let (plan, barrier) = (*plan, Arc::clone(&barrier));
+        let client = Client::new(plan, number)?;
+        threads.push(spawn(move || client.run(connection, &barrier))?);
+    }
+    let mut measured: Option<(Instant, Instant)> = None;
+    let mut outcome =
+        Outcome { lost: 0, reordered: 0, elapsed: Duration::ZERO, latency: histogram()?, error: None };
+    for thread in threads {
+        let client = thread.join().map_err(|_| "a client panicked")?;
+        outcome.lost += plan.messages - client.right;
+        outcome.reordered += client.reordered;
+        // By the clients' own clocks: this thread may have to wait for a core among them.
+        let (started, ended) = measured.unwrap_or((client.started, client.ended));
+        measured = Some((started.min(client.started), ended.max(client.ended)));
+        for bucket in client.latency.iter_recorded() {
+            outcome.latency.record_n(bucket.value_iterated_to(), bucket.count_at_value().into())?;
+        }
+        outcome.error = outcome.error.or(client.error);
+    }
+    outcome.elapsed = measured.map_or(Duration::ZERO, |(started, ended)| ended - started);
+    Ok(outcome)
+}
+
+fn histogram<C: hdrhistogram::Counter>() -> Result<Histogram<C>, hdrhistogram::CreationError> {
+    Histogram::new_with_bounds(MIN_NS, MAX_NS, DIGITS)
+}
+
+struct Client {
+    plan: Plan,
+    number: u32,
+    /// When each request that is under way was begun, by its number modulo the window.
+    begun: Vec<Instant>,
+    next: u64,
+    right: u64,
+    reordered: u64,
+    latency: Histogram<u32>,
+    started: Instant,
+    ended: Instant,
+    error: Option<String>,
+}
+
+impl Client {
+    fn new(plan: Plan, number: u32) -> Result<Self, Box<dyn Error>> {
+        let now = Instant::now();
+        let begun = vec![now; plan.window];
+        let latency = histogram()?;
+        Ok(Self {
+            plan,
+            number,
+            begun,
+            next: 0,
+            right: 0,
+            reordered: 0,
+            latency,
+            started: now,
+            ended: now,
+            error: None,
+        })
+    }
+
+    fn run(mut self, mut connection: impl Connection, barrier: &Barrier) -> Self {
+        let mut warm = connection.limit_waits(PATIENCE);
+        if warm.is_ok() {
+            // Number 0: so that every page and thread is there.
+            warm = self.exchange(&mut connection, 0..1);
+            (self.right, self.reordered) = (0, 0);
+            self.latency.reset();
+        }
+        barrier.wait();
+        self.started = Instant::now();
+        let done = warm.and_then(|()| self.exchange(&mut connection, 1..self.plan.requests()));
+        self.ended = Instant::now();
+        self.error = done.err().map(|error| error.to_string());
+        self
+    }
+
+    /// Keeps the window full until `numbers` are answered.
+    fn exchange(
+        &mut self,
+        connection: &mut impl Connection,
+        numbers: Range<u64>,
+    ) -> Result<(), Box<dyn Error>> {
+        let (window, mut submitted, mut answered) = (self.plan.window as u64, numbers.start, numbers.start);
+        while answered < numbers.end {
+            let to = numbers.end.min(answered + window);
+            connection.submit(submitted..to, |number, payload| {
+                self.begun[(number % window) as usize] = Instant::now();
+                fill(payload, self.number, number);
+            })?;
+            submitted = to;
+            connection.collect(|number, payload| {
+                answered += 1;
+                self.take(number, payload);
+            })?;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn take(&mut self, number: u64, payload: &[u8]) {
+        let begun = self.begun[(number % self.plan.window as u64) as usize];
+        self.latency.saturating_record(begun.elapsed().as_nanos() as u64);
+        self.reordered += u64::from(number != self.next);
+        self.next = number + 1;
+        self.right += u64::from(payload.len() == self.plan.size && is_right(payload, self.number, number));
+    }
+}
+
+/// The words of a payload count on from here.
+fn first_word(connection: u32, number: u64) -> u64 {
+    (u64::from(connection) << 40) ^ number.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+/// Writes what request `number` of a connection says.
+#[inline]
+fn fill(payload: &mut [u8], connection: u32, number: u64) {
+    let (words, rest) = payload.as_chunks_mut();
+    let mut word = first_word(connection, number);
+    for target in words {
+        *target = word.to_ne_bytes();
+        word = word.wrapping_add(1);
+    }
+    let bytes = word.to_ne_bytes();
+    rest.copy_from_slice(&bytes[..rest.len()]);
+}
+
+/// Whether this is what request `number` of a connection says.
+#[inline]
+fn is_right(payload: &[u8], connection: u32, number: u64) -> bool {
+    let (words, rest) = payload.as_chunks();
+    let mut word = first_word(connection, number);
+    let mut difference = 0;
+    for found in words {
+        difference |= u64::from_ne_bytes(*found) ^ word;
+        word = word.wrapping_add(1);
+    }
+    difference == 0 && *rest == word.to_ne_bytes()[..rest.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_is_right_for_its_own_request_alone() {
+        for size in [0, 1, 7, 8, 13, 64, 1000] {
+            let mut payload = vec![0; size];
+            fill(&mut payload, 3, 70);
+            assert!(is_right(&payload, 3, 70));
+            if size >= 7 {
+                assert!(!is_right(&payload, 4, 70) && !is_right(&payload, 3, 71));
+            }
+            if let Some(last) = payload.last_mut() {
+                *last ^= 1;
+                assert!(!is_right(&payload, 3, 70));
+            }
+        }
+    }
+}
