@@ -7,7 +7,7 @@ use super::rig::{Ends, figures};
 
 #[test]
 fn a_loan_that_nobody_else_wants() {
-    let (blocks, per_block) = if super::is_long() { (200, 100_000) } else { (5, 1_000) };
+    let (blocks, per_block) = if super::is_long() { (200, 100_000_u32) } else { (5, 1_000) };
     let pool = Ends::default().pool(8, 8).build().unwrap();
     let mut blocks_ns: Vec<f64> = (0..blocks)
         .map(|_| {
@@ -26,6 +26,6 @@ fn a_loan_that_nobody_else_wants() {
         at(0),
         at(90)
     );
-    assert_eq!(pool.metrics().acquired, u64::from(blocks as u32 * per_block as u32));
+    assert_eq!(pool.metrics().acquired, u64::from(blocks * per_block));
     assert_eq!(figures(&pool), (8, 8, 0, 0));
 }

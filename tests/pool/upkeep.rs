@@ -194,7 +194,8 @@ fn the_thread_replaces_what_breaks() {
         .build()
         .unwrap();
     ends.refuse(ErrorKind::ConnectionRefused);
-    (ends.close(0), ends.close(1));
+    ends.close(0);
+    ends.close(1);
     wait_until(|| pool.metrics().size == 0 && pool.metrics().failed > 2);
     ends.refuse(None);
     wait_until(|| pool.metrics().size == 2);

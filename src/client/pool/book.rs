@@ -294,7 +294,7 @@ mod tests {
     }
 
     /// A book of `max` connections that are all lent.
-    fn lent(max: usize) -> (Book, Vec<Box<Connection>>) {
+    fn lent(max: usize) -> (Book, VecDeque<Box<Connection>>) {
         let mut book = Book::default();
         let open = |_| {
             assert!(book.reserve(max));
@@ -306,7 +306,7 @@ mod tests {
     }
 
     /// Gives back all, the first at 0 ns, the next at 1 ns, ...
-    fn give_back(book: &mut Book, lent: Vec<Box<Connection>>) {
+    fn give_back(book: &mut Book, lent: VecDeque<Box<Connection>>) {
         for (since_ns, mut connection) in lent.into_iter().enumerate() {
             (connection.idle_since_ns, connection.checked_ns) = (since_ns as u64, 0);
             assert!(book.give_back(connection).is_none());
@@ -329,7 +329,7 @@ mod tests {
         let waiter = book.queue_up(Instant::now());
         assert!(waiter.wait(Deadline::after(Duration::ZERO)).is_none(), "the deadline");
         // Between his deadline and his leaving.
-        assert!(book.give_back(lent.remove(0)).is_some());
+        assert!(book.give_back(lent.remove(0).unwrap()).is_some());
         assert!(matches!(book.leave_queue(&waiter), Some(Given::Connection(_))));
         assert_eq!(sum(&book), (1, 0, 1, 0));
     }
@@ -339,7 +339,7 @@ mod tests {
         let (mut book, mut lent) = lent(1);
         let (first, second) = (book.queue_up(Instant::now()), book.queue_up(Instant::now()));
         assert!(book.leave_queue(&first).is_none());
-        let woken = book.give_back(lent.remove(0)).unwrap();
+        let woken = book.give_back(lent.remove(0).unwrap()).unwrap();
         assert!(Arc::ptr_eq(&woken, &second));
         assert!(first.take().is_none() && matches!(second.take(), Some(Given::Connection(_))));
     }

@@ -80,11 +80,7 @@ impl Connection {
     /// Whether nothing at all is under way, by what this side knows and by one look into the ring; no system call.
     #[inline]
     pub(super) fn is_at_rest(&mut self) -> bool {
-        let state = &self.client.state;
-        if state.closed.is_some() || !state.tickets.are_all_free() || !state.is_between_messages() {
-            return false;
-        }
-        if !state.events.is_empty() {
+        if !self.client.state.is_at_rest() {
             return false;
         }
         let (_, receiver) = self.client.stream.halves();
