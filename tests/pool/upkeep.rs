@@ -159,7 +159,8 @@ pub(crate) fn leaves_nothing() {
         for mut client in take(&pool, 8) {
             client.call(ECHO, b"?").unwrap();
         }
-        assert_eq!(threads(), usize::from(has_thread));
+        // It names itself.
+        wait_until(|| threads() == usize::from(has_thread));
         let shrinks =
             comes_true(Duration::from_secs(if has_thread { 30 } else { 0 }), || pool.metrics().size == 4);
         assert_eq!(shrinks, has_thread, "nobody else does it");
@@ -168,7 +169,8 @@ pub(crate) fn leaves_nothing() {
         drop(pool);
         assert_eq!(threads(), usize::from(has_thread), "while there is a handle");
         drop(clone);
-        assert_eq!(threads(), 0, "what is lent does not keep it");
+        // What is lent does not keep it. The kernel takes it off the list a moment after it has been joined.
+        wait_until(|| threads() == 0);
         drop(lent);
         wait_until(|| serving.handle.connections().is_empty() && segments(id) == 0);
         assert_eq!(descriptors(id), before);

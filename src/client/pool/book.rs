@@ -181,6 +181,11 @@ impl Book {
         self.slots
     }
 
+    /// Whether there is a connection, and not only the right to open one.
+    pub(super) fn has_connections(&self) -> bool {
+        self.slots > self.opening
+    }
+
     /// The number of connections that were found broken so far.
     #[inline]
     pub(super) fn broken(&self) -> u64 {

@@ -88,13 +88,9 @@ impl Shared {
     /// A connection that looked good turned out not to be, before anybody had it.
     #[cold]
     fn return_unlent(&self, connection: Box<Connection>) {
-        let waiter = {
-            let mut book = lock(&self.book);
-            book.uncount_lent();
-            book.remove(if connection.is_over() { Why::Broken } else { Why::Unsettled })
-        };
-        drop(connection);
-        waiter.inspect(|waiter| waiter.wake());
+        lock(&self.book).uncount_lent();
+        let why = if connection.is_over() { Why::Broken } else { Why::Unsettled };
+        self.remove(connection, why);
     }
 
     /// As long as it takes, until `deadline`.
@@ -128,9 +124,12 @@ impl Shared {
                     lock(&self.book).count_lent(Some(asked));
                     return Ok(connection);
                 }
-                // The server's limit is lower than the pool's: then that is where callers wait; once.
-                Err(error) if error.kind() == ErrorKind::TooManyConnections && !was_refused => {
-                    if lock(&self.book).slots() == 0 {
+                // The server's limit is lower than the pool's: then that is where callers wait.
+                Err(error) if error.kind() == ErrorKind::TooManyConnections => {
+                    let book = lock(&self.book);
+                    // Others who only try to connect may end as this one does: no second time.
+                    let has_others = if was_refused { book.has_connections() } else { book.slots() > 0 };
+                    if !has_others {
                         return Err(error);
                     }
                     was_refused = true;
@@ -254,8 +253,9 @@ impl Shared {
     /// Closes what was lent.
     #[cold]
     pub(super) fn remove(&self, connection: Box<Connection>, why: Why) {
-        self.forget(why);
+        // First: a server at its limit has a place for the next then.
         drop(connection);
+        self.forget(why);
     }
 
     /// What was lent will not come back; its place is for others.
