@@ -52,9 +52,8 @@ use waiter::lock;
 /// ```
 /// # use ringwire::client::ECHO;
 /// # use ringwire::{Client, ClientPool, Server};
-/// # let folder = std::env::temp_dir().join(format!("ringwire-doc-pool-{}", std::process::id()));
-/// # std::fs::create_dir_all(&folder)?;
-/// # let path = folder.join("s.sock");
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("s.sock");
 /// # let server = Server::builder(&path).build()?;
 /// # let handle = server.handle();
 /// # let serving = std::thread::spawn(move || server.serve());
@@ -74,7 +73,6 @@ use waiter::lock;
 /// # drop(pool);
 /// # assert!(handle.shutdown(std::time::Duration::from_secs(5)));
 /// # serving.join().unwrap()?;
-/// # std::fs::remove_dir_all(&folder)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]

@@ -39,12 +39,12 @@ pub(super) struct Shared {
     pub(super) book: Mutex<Book>,
     pub(super) settings: Settings,
     check_after_ns: u64,
-    maintenance_interval_ns: u64,
+    pub(super) maintenance_interval_ns: u64,
     connect: Box<Connect>,
 }
 
 /// The right to open a connection. Passed on if it is not used.
-struct Right<'p> {
+pub(super) struct Right<'p> {
     shared: &'p Shared,
     is_used: bool,
 }
@@ -108,12 +108,12 @@ impl Shared {
                     }
                     Err(right) => right,
                 },
-                Step::Open => Right { shared: self, is_used: false },
+                Step::Open => Right::of(self),
                 Step::Wait(waiter) => {
                     let given = waiter.wait(deadline);
                     match given.or_else(|| lock(&self.book).leave_queue(&waiter)) {
                         Some(Given::Connection(connection)) => return Ok(connection),
-                        Some(Given::Slot) => Right { shared: self, is_used: false },
+                        Some(Given::Slot) => Right::of(self),
                         Some(Given::Nothing) => return Err(self.closed_error()),
                         None => return Err(self.timed_out(asked)),
                     }
@@ -182,7 +182,7 @@ impl Shared {
             let mut book = lock(&self.book);
             let Some(next) = book.replace(why) else {
                 drop(book);
-                return Err(Right { shared: self, is_used: false });
+                return Err(Right::of(self));
             };
             care = next.care(now_ns, self.check_after_ns, book.broken());
             drop(book);
@@ -194,7 +194,12 @@ impl Shared {
     ///
     /// # Errors
     /// Why it cannot be lent.
-    fn check(&self, connection: &mut Connection, care: Care, deadline: Deadline) -> Result<(), Why> {
+    pub(super) fn check(
+        &self,
+        connection: &mut Connection,
+        care: Care,
+        deadline: Deadline,
+    ) -> Result<(), Why> {
         let broken = lock(&self.book).broken();
         let is_good = match care {
             Care::Close => return Err(Why::Expired),
@@ -265,70 +270,6 @@ impl Shared {
         }
     }
 
-    /// Closes up to `limit` connections that are too old or that nobody has needed for long.
-    #[cold]
-    pub(super) fn sweep(&self, limit: usize) {
-        let now_ns = clock::now_ns();
-        let idle_before_ns = now_ns.saturating_sub(clock::ns_or_never(self.settings.idle_timeout));
-        let idle_before_ns = if self.settings.idle_timeout.is_some() { idle_before_ns } else { 0 };
-        let expired = {
-            let mut book = lock(&self.book);
-            let expired = book.take_expired(now_ns, idle_before_ns, self.settings.min, limit);
-            // More of them than the limit: the next caller goes on.
-            if expired.len() < limit {
-                book.next_sweep_ns = now_ns.saturating_add(self.maintenance_interval_ns);
-            }
-            expired
-        };
-        drop(expired);
-    }
-
-    /// Opens connections until there are `min`, or one more where callers wait and there may be more.
-    pub(super) fn refill(&self, within: Duration, mut goes_on: impl FnMut() -> bool) -> Result<(), Error> {
-        while goes_on() {
-            let right = {
-                let mut book = lock(&self.book);
-                let is_short = book.slots() < self.settings.min || book.waiting() > 0;
-                if book.is_closed || !is_short || !book.reserve(self.settings.max) {
-                    return Ok(());
-                }
-                Right { shared: self, is_used: false }
-            };
-            let connection = right.open(Deadline::after(within))?;
-            let waiter = {
-                let mut book = lock(&self.book);
-                if book.is_closed {
-                    drop(book);
-                    self.remove(connection, Why::Shut);
-                    return Ok(());
-                }
-                book.give_back(connection)
-            };
-            waiter.inspect(|waiter| waiter.wake());
-        }
-        Ok(())
-    }
-
-    /// Asks each idle connection for a sign of life that has given none for the check interval.
-    pub(super) fn check_idle(&self, mut goes_on: impl FnMut() -> bool) {
-        let Some(interval) = self.settings.check_interval else { return };
-        let before_ns = clock::now_ns().saturating_sub(clock::ns(interval));
-        while goes_on() {
-            let unchecked = lock(&self.book).take_unchecked(before_ns);
-            let Some(mut connection) = unchecked else { return };
-            let checked = self.check(&mut connection, Care::Ping, Deadline::NEVER);
-            let mut book = lock(&self.book);
-            let (waiter, closed) = match (checked, book.is_closed) {
-                (Ok(()), false) => (book.checked(connection), None),
-                (Ok(()), true) => (book.check_failed(Why::Shut), Some(connection)),
-                (Err(why), _) => (book.check_failed(why), Some(connection)),
-            };
-            drop(book);
-            drop(closed);
-            waiter.inspect(|waiter| waiter.wake());
-        }
-    }
-
     /// Nobody gets a connection any more; what is lent is closed when it comes back.
     pub(super) fn close(&self) {
         let (idle, waiters) = lock(&self.book).close();
@@ -364,9 +305,14 @@ impl Shared {
     }
 }
 
-impl Right<'_> {
+impl<'p> Right<'p> {
+    /// That which the book has just given.
+    pub(super) fn of(shared: &'p Shared) -> Self {
+        Self { shared, is_used: false }
+    }
+
     /// Opens a connection; the caller has it then as if it were lent.
-    fn open(mut self, deadline: Deadline) -> Result<Box<Connection>, Error> {
+    pub(super) fn open(mut self, deadline: Deadline) -> Result<Box<Connection>, Error> {
         let connected = (self.shared.connect)(deadline);
         let mut book = lock(&self.shared.book);
         match connected {
