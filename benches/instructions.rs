@@ -299,7 +299,7 @@ fn client_pool() -> (ClientPool, Vec<Stream>) {
     (pool, others.try_iter().collect())
 }
 
-#[library_benchmark(config = at_most(600))]
+#[library_benchmark(config = at_most(490))]
 #[bench::idle(client_pool())]
 fn client_lent_and_given_back(pool: (ClientPool, Vec<Stream>)) -> (ClientPool, Vec<Stream>) {
     drop(black_box(pool.0.acquire().unwrap()));

@@ -8,6 +8,7 @@
 //! # Overview
 //!
 //! - [`Client`] calls a server: one request and its response, up to 64 under way at once, streamed responses, events.
+//! - [`ClientPool`] lends the threads of a program a few of them.
 //! - Below that, [`Listener`] binds a path and accepts; [`Stream::connect`] is the other end.
 //! - A [`Stream`] carries messages both ways: a [`Header`] ([`Kind`], message type, correlation) and a payload.
 //!   [`Stream::send`] and [`Stream::receive`] for messages of one record, [`Stream::reserve`] to write one in place,
