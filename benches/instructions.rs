@@ -6,6 +6,7 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Duration;
 
 use iai_callgrind::{
     Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
@@ -15,7 +16,7 @@ use ringwire::ring::{Consumer, Producer, Tuning};
 use ringwire::shm::{Direction, Layout, Segment, SegmentOptions};
 use ringwire::sync::{Heard, Kernel, Native, NativeWord};
 use ringwire::wire::call;
-use ringwire::{Client, Header, Kind, Stream, WaitStrategy};
+use ringwire::{Client, ClientPool, Header, Kind, Stream, WaitStrategy};
 
 /// Nobody sleeps here, so nothing is asked of the kernel.
 #[derive(Clone, Copy)]
@@ -284,9 +285,30 @@ fn acquire_and_release(pool: Pool, bytes: usize) -> Pool {
     pool
 }
 
+/// A pool of eight clients that has been used before.
+fn client_pool() -> (ClientPool, Vec<Stream>) {
+    let (connected, others) = std::sync::mpsc::channel();
+    let connect = move |_| {
+        let (stream, server) = Stream::pair_with(65_536, WaitStrategy::SpinOnly)?;
+        connected.send(server).unwrap();
+        Ok(Client::builder("").over(stream))
+    };
+    let pool = ClientPool::over(connect).min_connections(8).max_connections(8).check_after(Duration::MAX);
+    let pool = pool.build().unwrap();
+    drop((pool.acquire().unwrap(), pool.acquire().unwrap()));
+    (pool, others.try_iter().collect())
+}
+
+#[library_benchmark(config = at_most(490))]
+#[bench::idle(client_pool())]
+fn client_lent_and_given_back(pool: (ClientPool, Vec<Stream>)) -> (ClientPool, Vec<Stream>) {
+    drop(black_box(pool.0.acquire().unwrap()));
+    pool
+}
+
 library_benchmark_group!(
     name = pool_paths;
-    benchmarks = acquire_and_release
+    benchmarks = acquire_and_release, client_lent_and_given_back
 );
 library_benchmark_group!(
     name = stream_paths;

@@ -9,6 +9,8 @@
 //!
 //! - A [`Server`] answers requests with handlers, one blocking thread per connection; a [`Client`] calls it: one request and
 //!   its response, up to 64 under way at once, streamed responses, events.
+//! - [`ClientPool`] lends the threads of a program a few of them; a [`ReconnectingClient`] outlives its server's restarts; a
+//!   [`CircuitBreaker`] spares a server that fails.
 //! - Below that, [`Listener`] binds a path and accepts; [`Stream::connect`] is the other end.
 //! - A [`Stream`] carries messages both ways: a [`Header`] ([`Kind`], message type, correlation) and a payload.
 //!   [`Stream::send`] and [`Stream::receive`] for messages of one record, [`Stream::reserve`] to write one in place,
@@ -102,8 +104,8 @@ pub mod client;
 pub mod server;
 
 pub use client::{
-    Call, CircuitBreaker, Client, ClientBuilder, Event, EventPolicy, Events, Items, ReconnectingClient,
-    Reply, ServerInfo, Ticket,
+    Call, CircuitBreaker, Client, ClientBuilder, ClientPool, Event, EventPolicy, Events, Items, PooledClient,
+    ReconnectingClient, Reply, ServerInfo, Ticket,
 };
 pub use error::{Error, ErrorKind};
 pub use server::{DeferredReply, Failure, Replied, Server, ServerBuilder, ServerHandle};

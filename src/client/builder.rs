@@ -157,6 +157,16 @@ impl ClientBuilder {
         ReconnectingBuilder::new(self)
     }
 
+    pub(super) fn path(&self) -> &Path {
+        self.connector.path()
+    }
+
+    /// As [`ClientBuilder::connect`], by `deadline` at the latest.
+    pub(super) fn connect_by(&self, deadline: Deadline) -> Result<Client, Error> {
+        let timeout = deadline.left().map_or(self.timeout, |left| left.min(self.timeout));
+        self.clone().timeout(timeout).connect()
+    }
+
     /// A client over a connection that is there: one end of [`Stream::pair`], say. What the builder says of connecting
     /// does not apply to it.
     pub fn over(self, stream: Stream) -> Client {

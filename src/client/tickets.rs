@@ -218,6 +218,12 @@ impl Tickets {
         (!(self.free | self.ready)).count_ones()
     }
 
+    /// Whether no request is under way, and no answer waits.
+    #[inline]
+    pub(super) fn are_all_free(&self) -> bool {
+        self.free == u64::MAX
+    }
+
     /// A ticket whose answer waits: each in its turn.
     pub(super) fn any_ready(&mut self) -> Option<usize> {
         let ready = self.ready & self.submitted;

@@ -272,7 +272,7 @@ impl Receiver {
     }
 
     /// For who does not wait: whether there is nothing, and never will be.
-    pub(super) fn check_peer(&mut self) -> Result<(), Error> {
+    pub(crate) fn check_peer(&mut self) -> Result<(), Error> {
         if self.consumer.kernel().peer_is_gone() && self.consumer.poll().is_none() {
             return Err(self.fail(WaitError::PeerDied.into()));
         }
