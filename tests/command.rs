@@ -147,6 +147,10 @@ fn a_status_and_no_answer_have_exit_codes_of_their_own() {
     let refused = call(&serving.path, &["7", "x"]);
     assert_eq!((refused.code, &*refused.stdout), (Some(2), &b""[..]));
     assert!(refused.stderr.contains("Unimplemented: no handler for message type 7"), "{}", refused.stderr);
+    // Refused before it has been sent to its end.
+    let large = call_with(&serving.path, &["echo", "-"], &vec![0; 3 << 20]);
+    assert_eq!((large.code, &*large.stdout), (Some(2), &b""[..]));
+    assert!(large.stderr.contains("MessageTooLarge"), "{}", large.stderr);
     let nobody = call(&serving.directory.path().join("none.sock"), &["echo"]);
     assert_eq!(nobody.code, Some(1));
     assert!(nobody.stderr.contains("none.sock"), "{}", nobody.stderr);

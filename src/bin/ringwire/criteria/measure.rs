@@ -180,7 +180,10 @@ mod tests {
 
     #[test]
     fn coverage_is_that_of_the_sources_alone() {
-        let file = |name: &str, covered: u64| serde_json::json!({"filename": name, "summary": {"lines": {"count": 10, "covered": covered}}});
+        let file = |name: &str, covered: u64| {
+            let lines = serde_json::json!({"count": 10, "covered": covered});
+            serde_json::json!({"filename": name, "summary": {"lines": lines}})
+        };
         let files = vec![file("/a/src/x.rs", 9), file("/a/src/y/z.rs", 10), file("/a/tests/t.rs", 1)];
         let report = serde_json::json!({"data": [{"files": files}]});
         assert_eq!(lines_below(&report, Path::new("/a/src")).unwrap(), (19, 20));
