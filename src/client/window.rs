@@ -257,7 +257,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2_000) })]
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
         #[test]
         fn it_decides_as_a_naive_model_does(rules in rules(), steps in prop::collection::vec(step(), 1..300)) {
             let mut machine = Machine::new(rules);

@@ -68,12 +68,15 @@ struct Retiring {
     permits: Permits,
 }
 
+/// An answer that had arrived before its connection was lost; `None`: it had not.
+type Outcome = Option<Result<Vec<u8>, Error>>;
+
 /// What connections that are no more have left.
 #[derive(Debug)]
 pub(super) struct Leftovers {
     retiring: Option<Box<Retiring>>,
-    /// Answers that had arrived, of the last connection; `None`: lost.
-    tickets: VecDeque<(Ticket, Option<Result<Vec<u8>, Error>>)>,
+    /// In the order of their connections; answers of the last one alone.
+    tickets: VecDeque<(Ticket, Outcome)>,
     pub(super) events: Queue,
     pub(super) events_dropped: u64,
     /// The answer that the program has, or had last.
@@ -147,16 +150,12 @@ impl Leftovers {
         self.retiring.as_deref_mut().filter(|retiring| retiring.generation == generation)
     }
 
-    fn take(&mut self, ticket: Ticket) -> Option<Result<Vec<u8>, Error>> {
+    fn take(&mut self, ticket: Ticket) -> Outcome {
         let at = self.tickets.iter().position(|(kept, _)| *kept == ticket)?;
         self.tickets.remove(at)?.1
     }
 
-    fn hand_out(
-        &mut self,
-        ticket: Ticket,
-        outcome: Option<Result<Vec<u8>, Error>>,
-    ) -> Result<Reply<'_>, Error> {
+    fn hand_out(&mut self, ticket: Ticket, outcome: Outcome) -> Result<Reply<'_>, Error> {
         self.current = outcome.unwrap_or_else(|| Err(gone(ticket)))?;
         Ok(Reply::in_buffer(&mut self.current))
     }
