@@ -61,6 +61,16 @@ pub(super) fn serve(core: &Core, peer: &Arc<Peer>, stream: Box<Stream>) {
     connection.bury(&end);
 }
 
+/// The turns of [`serve`], one a call; whether there is another.
+pub(super) fn turns<'s>(
+    core: &'s Core,
+    peer: &'s Arc<Peer>,
+    stream: &'s mut Stream,
+) -> impl FnMut() -> bool + 's {
+    let mut connection = Connection::new(core, peer, stream);
+    move || connection.turn().is_ok()
+}
+
 struct Ended<'s> {
     core: &'s Core,
     peer: &'s Arc<Peer>,
