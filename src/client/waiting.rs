@@ -83,9 +83,14 @@ impl Client {
     #[inline(always)]
     pub(super) fn await_slot(&mut self, slot: usize, expected: Header) -> Result<Arrived, Error> {
         let deadline = self.state.tickets.entry(slot).deadline;
-        self.end_abandoned(deadline)?;
         if self.state.tickets.is_ready(slot) {
             return Ok(Arrived::Stored);
+        }
+        if self.owes_an_end() {
+            self.end_abandoned(deadline)?;
+            if self.state.tickets.is_ready(slot) {
+                return Ok(Arrived::Stored);
+            }
         }
         let (sender, receiver) = self.stream.halves();
         let found = match receiver.next_record(deadline, || sender.trim_idle()) {
@@ -96,8 +101,12 @@ impl Client {
         self.await_slowly(found, Awaited::Slot(slot), deadline).map(|(_, arrived)| arrived)
     }
 
-    /// Before a wait: the server may wait for the rest of a request whose sending failed half-way.
     #[inline(always)]
+    fn owes_an_end(&mut self) -> bool {
+        self.stream.halves().0.owes_an_end()
+    }
+
+    /// Before a wait: the server may wait for the rest of a request whose sending failed half-way.
     pub(super) fn end_abandoned(&mut self, deadline: Deadline) -> Result<(), Error> {
         let (sender, receiver) = self.stream.halves();
         if !sender.owes_an_end() {
@@ -172,7 +181,7 @@ impl Client {
 
     #[cold]
     pub(super) fn abandon(&mut self, slot: usize, error: Error) -> Error {
-        self.stream.cancel(self.state.tickets.entry(slot).correlation);
+        self.tell_cancelled(slot);
         self.state.abandon(slot);
         error
     }

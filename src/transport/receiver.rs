@@ -268,6 +268,8 @@ impl Receiver {
         deadline: Deadline,
         before_idling: impl FnOnce(),
     ) -> Result<(), Error> {
+        // Not for this wait, but left raised it would end every one.
+        let _ = self.kernel().take_interruption();
         self.wait(&mut Some(deadline), before_idling)
     }
 

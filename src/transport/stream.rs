@@ -247,6 +247,12 @@ impl Stream {
         interrupt::cancel(self.sender.kernel().connection().segment(), correlation);
     }
 
+    /// Takes back what was said by [`Stream::cancel`] of a request in `slot` (see [`slot_of`](crate::wire::call::slot_of)):
+    /// before the slot is used again, once its answer has come.
+    pub fn take_back_cancel(&self, slot: usize) {
+        interrupt::take_back_cancel(self.sender.kernel().connection().segment(), slot);
+    }
+
     /// For the server: what the client gives up.
     #[must_use]
     pub fn cancellations(&self) -> Cancellations {

@@ -4,11 +4,11 @@ use std::thread;
 use std::time::Duration;
 
 use ringwire::client::{ECHO, PING};
-use ringwire::wire::Status;
-use ringwire::{ErrorKind, Kind, PeerPolicy};
+use ringwire::wire::{Status, call};
+use ringwire::{Client, ErrorKind, Header, Kind, PeerPolicy, Stream};
 
 use crate::WORK;
-use crate::common::{assert_bytes, bytes};
+use crate::common::{Watchdog, assert_bytes, bytes};
 use crate::peer::{Peer, any, both_ways, client_and_peer};
 
 const SIZES: [usize; 9] = [0, 1, 8, 63, 64, 1_000, 30_000, 100_000, 3_000_000];
@@ -287,4 +287,50 @@ fn a_client_waits_for_its_server_only_if_it_is_told_to() {
         let mut client = connecting.join().unwrap();
         assert_eq!(client.call(WORK, b"there").unwrap().to_vec(), b"there");
     });
+}
+
+/// A control word holds the low half of what was cancelled: 2^26 requests later it would mean another one.
+#[test]
+fn what_was_cancelled_is_taken_back_before_its_slot_is_used_again() {
+    let _watchdog = Watchdog::start();
+    let (stream, mut server) = Stream::pair().unwrap();
+    let cancellations = server.cancellations();
+    let mut client = Client::builder("").over(stream);
+    let ticket = client.submit(WORK, b"unwanted").unwrap();
+    let asked = server.receive().unwrap().header();
+    client.cancel(&ticket).unwrap();
+    assert!(cancellations.of(asked.correlation).is_cancelled());
+    let much_later = asked.correlation + (1 << 32);
+    assert!(cancellations.of(much_later).is_cancelled(), "the word alone cannot tell");
+    server.send(Header::new(Kind::Response, WORK, asked.correlation), b"done").unwrap();
+    assert_eq!(client.collect(ticket).unwrap().to_vec(), b"done");
+    client.submit(WORK, b"wanted").unwrap();
+    assert_eq!(
+        call::slot_of(server.receive().unwrap().header().correlation),
+        call::slot_of(asked.correlation)
+    );
+    assert!(!cancellations.of(much_later).is_cancelled());
+    assert!(!cancellations.of(call::correlation(1 << 26, 0)).is_cancelled(), "nothing is cancelled");
+}
+
+/// An interruption is not for a call, and does not keep it from waiting.
+#[test]
+fn a_client_whose_stream_is_interrupted_waits_on() {
+    let _watchdog = Watchdog::start();
+    let (mut stream, mut server) = Stream::pair().unwrap();
+    let interrupter = stream.halves().1.interrupter();
+    let mut client = Client::builder("").over(stream);
+    let serving = thread::spawn(move || {
+        let correlation = server.receive().unwrap().header().correlation;
+        interrupter.interrupt();
+        // So long that the caller has gone to sleep, or would have gone round and round.
+        thread::sleep(Duration::from_millis(100));
+        server.send(Header::new(Kind::Response, WORK, correlation), b"late").unwrap();
+        server
+    });
+    let used = || nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap();
+    let before = Duration::from(used());
+    assert_eq!(client.call(WORK, b"x").unwrap().to_vec(), b"late");
+    assert!(Duration::from(used()) - before < Duration::from_millis(50), "it went round and round");
+    serving.join().unwrap();
 }
