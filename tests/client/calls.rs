@@ -304,7 +304,7 @@ fn what_was_cancelled_is_taken_back_before_its_slot_is_used_again() {
     assert!(cancellations.of(much_later).is_cancelled(), "the word alone cannot tell");
     server.send(Header::new(Kind::Response, WORK, asked.correlation), b"done").unwrap();
     assert_eq!(client.collect(ticket).unwrap().to_vec(), b"done");
-    client.submit(WORK, b"wanted").unwrap();
+    let _wanted = client.submit(WORK, b"wanted").unwrap();
     assert_eq!(
         call::slot_of(server.receive().unwrap().header().correlation),
         call::slot_of(asked.correlation)
