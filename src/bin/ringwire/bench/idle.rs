@@ -68,6 +68,13 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let before = read()?;
     thread::sleep(Duration::from_secs(arguments.seconds) / part);
     let after = read()?;
+    if after.threads != before.threads {
+        return Err(format!(
+            "{} threads at first, {} in the end: somebody did not wait",
+            before.threads, after.threads
+        )
+        .into());
+    }
     let result = json!({
         "bench": "idle", "layer": "call", "connections": arguments.connections, "seconds": arguments.seconds,
         "threads": after.threads, "wakeups": after.switches() - before.switches(),
@@ -112,7 +119,7 @@ fn wait_as_clients(plan: &Plan, address: &str) -> Result<(), Box<dyn Error>> {
             connection.collect(|_, _| ())?;
             answered.send(())?;
             drop(answered);
-            connection.collect(|_, _| ())
+            connection.rest()
         })
     });
     drop(answered);

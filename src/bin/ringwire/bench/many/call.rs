@@ -110,6 +110,14 @@ impl CallConnection {
     }
 }
 
+impl CallConnection {
+    /// Waits for what does not come.
+    pub fn rest(&mut self) -> Result<(), Box<dyn Error>> {
+        self.client.next_event(None)?;
+        Err("an event that nobody sent".into())
+    }
+}
+
 impl Connection for CallConnection {
     /// A connection that ends, ends its waits; so does a timeout of the calls, which would travel with each of them.
     fn limit_waits(&mut self, _: Duration) -> Result<(), Box<dyn Error>> {
