@@ -43,7 +43,7 @@ impl DeferredReply {
     pub(super) fn new(peer: Arc<Peer>, header: Header, context: &Context<'_>) -> Self {
         let header = (!context.is_one_way).then_some(header);
         if header.is_some() {
-            peer.deferred.add(1);
+            peer.deferred.begin();
         }
         Self {
             cancellation: header.map(|_| context.cancellation.to_shared()),

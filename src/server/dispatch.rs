@@ -267,7 +267,7 @@ impl<'d> Dispatch<'d> {
         context.deadline.has_passed()
             || is_answered
                 && (context.cancellation.is_cancelled()
-                    || self.peer.deferred.get() >= SLOTS as u64
+                    || self.peer.deferred.count() >= SLOTS as u64
                     || self.is_refusing)
     }
 

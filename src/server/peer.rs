@@ -17,7 +17,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded, u
 
 use super::context::ConnectionInfo;
 use crate::error::{Error, ErrorKind};
-use crate::transport::{Counter, Deadline, Interrupter};
+use crate::transport::{Counter, Deadline, Interrupter, Pending};
 use crate::wire::{Header, Kind};
 
 /// Items of deferred replies that may be on their way to the ring at once.
@@ -102,7 +102,7 @@ pub(super) struct Peer {
     pub(super) events_sent: Counter,
     pub(super) events_dropped: Counter,
     /// Requests whose answer a [`DeferredReply`](super::DeferredReply) owes.
-    pub(super) deferred: Counter,
+    pub(super) deferred: Pending,
 }
 
 impl Peer {
@@ -119,7 +119,7 @@ impl Peer {
             failures: Counter::new(0),
             events_sent: Counter::new(0),
             events_dropped: Counter::new(0),
-            deferred: Counter::new(0),
+            deferred: Pending::default(),
         }
     }
 
@@ -276,7 +276,7 @@ impl Peer {
             // Cannot fail: both ends are here.
             let _ = self.answers().put.send(answer);
         }
-        self.deferred.subtract(1);
+        self.deferred.end();
         self.interrupt();
         if is_open { Ok(()) } else { Err(self.ended()) }
     }
@@ -310,7 +310,8 @@ impl Peer {
 
     /// Whether nothing is owed to the client any more.
     pub(super) fn owes_nothing(&self) -> bool {
-        self.deferred.get() == 0 && self.answers.get().is_none_or(|answers| answers.take.is_empty())
+        // In this order: who finds no reply open sees the last answers of all of them in the queue.
+        self.deferred.is_none() && self.answers.get().is_none_or(|answers| answers.take.is_empty())
     }
 
     pub(super) fn age(&self) -> Duration {
