@@ -177,7 +177,8 @@ impl ServerBuilder {
     }
 
     /// How long an answer waits for room in the ring of a client that takes nothing in; then its connection is closed. As
-    /// long as the client lives by default: one that is stopped is not dead.
+    /// long as the client lives by default: one that is stopped is not dead. The items of a
+    /// [`DeferredReply`](super::DeferredReply) also wait no longer than this for their turn, 30 s by default or with `None`.
     pub fn send_timeout(mut self, send_timeout: Option<Duration>) -> Self {
         self.settings.send_timeout = send_timeout;
         self
