@@ -165,7 +165,8 @@ impl Peer {
         self.wanted.raise_to(Wanted::Disconnect as u64);
         if let Some(link) = &*self.lock_link() {
             link.hang_up();
-            link.interrupt();
+            // Also of what would not wait: a request that comes in a trickle.
+            link.end_waits();
         }
     }
 

@@ -72,7 +72,8 @@ impl<'a> MessageReader<'a> {
         self.header
     }
 
-    /// Ends reading at `until`, whatever comes and however often: further fragments fail with [`ErrorKind::TimedOut`] then.
+    /// Ends reading at `until`, whatever comes and however often: further fragments fail with [`ErrorKind::TimedOut`] then,
+    /// and with [`ErrorKind::PeerDied`] once this side's waits have been ended.
     pub(crate) fn read_until(&mut self, until: Deadline) {
         self.until = (until != Deadline::NEVER).then_some(until);
     }
@@ -101,8 +102,13 @@ impl<'a> MessageReader<'a> {
             return Ok(false);
         }
         // Here and not only where it waits: a trickle of fragments must not renew it.
-        if self.until.is_some_and(Deadline::has_passed) {
-            return Err(ErrorKind::TimedOut.into());
+        if let Some(until) = self.until {
+            if until.has_passed() {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            if self.receiver.kernel().is_cut_off() {
+                return Err(ErrorKind::PeerDied.into());
+            }
         }
         let found = self.receiver.next_fragment(self.header, deadline, || ())?;
         if found.header.flags().contains(Flags::ABANDONED) {

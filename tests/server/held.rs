@@ -140,3 +140,27 @@ fn a_request_that_stalls_within_its_deadline_word_is_ended_too() {
     stall(&mut caller, Header::new(Kind::Request, COUNT, correlation(1, 0)).extended(), &[0; 3]);
     assert_eq!(caller.answer().unwrap().status().status, Status::DeadlineExceeded);
 }
+
+#[test]
+fn a_shutdown_cuts_off_requests_that_stall_and_that_trickle() {
+    let _watchdog = Watchdog::start();
+    let serving = Serving::start(|builder| counting(builder).request_timeout(Duration::from_secs(3600)));
+    let header = Header::new(Kind::Request, COUNT, correlation(1, 0));
+    let (mut stalled, mut trickling) = (serving.caller(), serving.caller());
+    stall(&mut stalled, header, &[1; 1000]);
+    let (over, is_over) = std::sync::mpsc::channel::<()>();
+    let trickle = thread::spawn(move || {
+        let mut writer = trickling.stream.write_message(header);
+        while is_over.try_recv().is_err() {
+            // Fails once the ring is full, and nobody reads it.
+            let _ = writer.write_piece(&[1; 10]);
+            thread::sleep(Duration::from_millis(1));
+        }
+    });
+    wait_until(|| serving.handle.stats().requests == 2);
+    assert!(!serving.handle.shutdown(Duration::from_millis(200)), "they did not end by themselves");
+    wait_until(|| serving.handle.pool_stats().lent() == 0);
+    over.send(()).unwrap();
+    trickle.join().unwrap();
+    serving.join().unwrap();
+}
