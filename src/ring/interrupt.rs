@@ -11,7 +11,8 @@
 //! a reader that is just about to sleep misses it, and looks at the signal when its slice of 5 or 10 ms ends.
 //!
 //! `reader_parked` lies in memory that the peer can write. By that it delays what its own connection is wanted for, and
-//! nothing else: the address is taken modulo the area, and each interruption costs one system call at the most.
+//! nothing else: the address is taken modulo the area, and each interruption costs one system call at the most. An end of
+//! the waits it cannot even delay: a kernel that has been told to end them ends the listening behind the signal, unasked.
 
 use super::Consumer;
 use crate::sync::{Area, Kernel, Ordering::Relaxed, Platform, Word, weak};

@@ -1,11 +1,11 @@
 //! Requests in fragments, put together for handlers that want them whole.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
 use super::Failure;
 use crate::buffer::{Buffer, Pool, PoolError};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::transport::{Deadline, MessageReader};
 
 /// How long a request without a deadline waits for a buffer.
@@ -16,7 +16,7 @@ const FIRST_BYTES: usize = 64 << 10;
 /// Puts the rest of a message into a buffer of the pool, and says how long it is.
 ///
 /// A message that outgrows its buffer goes on in one of the next tier, waiting for that with the first in hand: nobody who
-/// has a large one waits for a small one.
+/// has a large one waits for a small one. At `deadline` the buffer goes back, however much has come.
 #[cold]
 #[inline(never)]
 pub(super) fn assemble(
@@ -30,9 +30,10 @@ pub(super) fn assemble(
     let until = Instant::now().checked_add(patience);
     let mut buffer = lend(pool, FIRST_BYTES.min(limit_bytes), until)?;
     let mut bytes = 0;
+    reader.read_until(deadline);
     loop {
         let room = buffer.len().min(limit_bytes);
-        match reader.read(&mut buffer[bytes..room])? {
+        match reader.read(&mut buffer[bytes..room]).map_err(failed)? {
             0 if bytes < room => return Ok((buffer, bytes)),
             0 => {}
             count => {
@@ -42,7 +43,7 @@ pub(super) fn assemble(
         }
         // Full: the end of the message, or more of it.
         let mut next = [0];
-        if reader.read(&mut next)? == 0 {
+        if reader.read(&mut next).map_err(failed)? == 0 {
             return Ok((buffer, bytes));
         }
         if bytes >= limit_bytes {
@@ -54,6 +55,18 @@ pub(super) fn assemble(
         bytes += 1;
         buffer = larger;
     }
+}
+
+/// What it means for a request in fragments that reading it failed.
+#[cold]
+pub(super) fn failed(error: io::Error) -> Failure {
+    let own = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    if own.is_some_and(|own| own.kind() == ErrorKind::TimedOut) {
+        return Failure::deadline_exceeded(
+            "the request did not come to its end in time; send it without pauses",
+        );
+    }
+    error.into()
 }
 
 fn lend(pool: &Pool, bytes: usize, until: Option<Instant>) -> Result<Buffer, Failure> {

@@ -33,6 +33,7 @@ const MIN_STACK_BYTES: usize = 64 << 10;
 const DEFAULT_MAX_CONNECTIONS: usize = 1000;
 const DEFAULT_EVENTS_CAPACITY: usize = 64;
 const DEFAULT_EVENT_PATIENCE: Duration = Duration::from_secs(1);
+const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Judges a client by who it is.
@@ -63,6 +64,7 @@ impl ServerBuilder {
                 max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
                 idle_timeout: None,
                 send_timeout: None,
+                request_timeout: DEFAULT_REQUEST_TIMEOUT,
                 drain_timeout: DEFAULT_DRAIN_TIMEOUT,
                 events: EventSettings {
                     capacity: DEFAULT_EVENTS_CAPACITY,
@@ -175,9 +177,19 @@ impl ServerBuilder {
     }
 
     /// How long an answer waits for room in the ring of a client that takes nothing in; then its connection is closed. As
-    /// long as the client lives by default: one that is stopped is not dead.
+    /// long as the client lives by default: one that is stopped is not dead. The items of a
+    /// [`DeferredReply`](super::DeferredReply) also wait no longer than this for their turn, 30 s by default or with `None`.
     pub fn send_timeout(mut self, send_timeout: Option<Duration>) -> Self {
         self.settings.send_timeout = send_timeout;
+        self
+    }
+
+    /// How long a request in fragments may take from its first fragment to its last where it is put together for a plain
+    /// handler, or until its own deadline if that is earlier; 10 s by default. Then it is answered with `deadline exceeded`,
+    /// its buffer is given back, and the rest is skipped when it comes. Streaming handlers read from the ring, and wait for
+    /// each part as long as the client lives, or until the request's deadline if it has one.
+    pub fn request_timeout(mut self, request_timeout: Duration) -> Self {
+        self.settings.request_timeout = request_timeout;
         self
     }
 

@@ -38,6 +38,17 @@ enum Goodbye {
     Refusing,
 }
 
+impl Goodbye {
+    /// One more was served. What needs no answer does not count: of that there may be any number.
+    fn count_request(&mut self) {
+        match self {
+            Self::Serving(left) if *left > 1 => *left -= 1,
+            Self::Serving(_) => *self = Self::Refusing,
+            Self::NotSaid | Self::Refusing => {}
+        }
+    }
+}
+
 /// What a turn of the loop has taken.
 enum Taken {
     Request,
@@ -141,7 +152,7 @@ impl<'s> Connection<'s> {
         match self.take()? {
             Taken::Request => {
                 self.stream.halves().1.expect_answer();
-                self.count_down()
+                self.count_down_request()
             }
             Taken::Other => self.count_down(),
             Taken::Interruption => self.look_around(),
@@ -188,7 +199,11 @@ impl<'s> Connection<'s> {
                     return Err(End::Violation("something else than a request in fragments"));
                 }
                 count(&mut self.requests, &self.peer.requests);
+                let is_answered = reader.header().kind == Kind::Request;
                 dispatch.request_in_pieces(self.view.table(&self.core.registry), reader)?;
+                if is_answered {
+                    self.goodbye.count_request();
+                }
                 // Reading it has taken away an interruption that came meanwhile.
                 Ok(Taken::Interruption)
             }
@@ -201,6 +216,19 @@ impl<'s> Connection<'s> {
     fn count_down(&mut self) -> Result<(), End> {
         self.look_in -= 1;
         if self.look_in == 0 { self.look_around() } else { Ok(()) }
+    }
+
+    #[inline(always)]
+    fn count_down_request(&mut self) -> Result<(), End> {
+        self.look_in -= 1;
+        if self.look_in == 0 { self.look_behind_request() } else { Ok(()) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn look_behind_request(&mut self) -> Result<(), End> {
+        self.goodbye.count_request();
+        self.look_around()
     }
 
     #[cold]
@@ -232,13 +260,8 @@ impl<'s> Connection<'s> {
     #[cold]
     #[inline(never)]
     fn look_around(&mut self) -> Result<(), End> {
-        // Each time after a goodbye, which counts them.
+        // Each time after a goodbye, which counts the requests.
         self.look_in = if self.goodbye == Goodbye::NotSaid { LOOK_EVERY_REQUESTS } else { 1 };
-        match self.goodbye {
-            Goodbye::Serving(0) => self.goodbye = Goodbye::Refusing,
-            Goodbye::Serving(left) => self.goodbye = Goodbye::Serving(left - 1),
-            Goodbye::NotSaid | Goodbye::Refusing => {}
-        }
         match self.peer.wanted() {
             Wanted::Disconnect => return Err(End::Wanted),
             Wanted::Goodbye if self.goodbye == Goodbye::NotSaid => {

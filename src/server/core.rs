@@ -28,6 +28,7 @@ pub(super) struct Settings {
     pub(super) max_message_bytes: usize,
     pub(super) idle_timeout: Option<Duration>,
     pub(super) send_timeout: Option<Duration>,
+    pub(super) request_timeout: Duration,
     pub(super) drain_timeout: Duration,
     pub(super) events: EventSettings,
     pub(super) placement: Placement,

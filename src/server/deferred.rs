@@ -43,7 +43,7 @@ impl DeferredReply {
     pub(super) fn new(peer: Arc<Peer>, header: Header, context: &Context<'_>) -> Self {
         let header = (!context.is_one_way).then_some(header);
         if header.is_some() {
-            peer.deferred.add(1);
+            peer.deferred.begin();
         }
         Self {
             cancellation: header.map(|_| context.cancellation.to_shared()),
@@ -56,12 +56,12 @@ impl DeferredReply {
         }
     }
 
-    /// Answers. Behind items, `payload` is the last one.
+    /// Answers. Behind items, `payload` is the last one, and waits as [`DeferredReply::item`] does.
     ///
-    /// Never waits: the answer is sent by the connection's thread.
+    /// Else never waits: the answer is sent by the connection's thread.
     ///
     /// # Errors
-    /// [`ErrorKind::PeerClosed`] if the connection has ended.
+    /// [`ErrorKind::PeerClosed`] if the connection has ended; behind items, as [`DeferredReply::item`].
     pub fn send(mut self, payload: impl Into<Vec<u8>>) -> Result<(), Error> {
         if self.items > 0 {
             self.item(payload)?;
@@ -91,26 +91,55 @@ impl DeferredReply {
         self.end_with(kind, encode(&failure))
     }
 
-    /// Sends an item of a streamed answer. Waits while 64 items are on their way to the client's ring.
+    /// Sends an item of a streamed answer. Waits while 64 items are on their way to the client's ring, at most for the
+    /// server's [`send_timeout`](super::ServerBuilder::send_timeout), 30 s if it has none: a client that does not read must
+    /// not hold a thread for ever that answers others too. Such a thread better uses [`DeferredReply::try_item`].
     ///
     /// # Errors
     /// [`ErrorKind::PeerClosed`] if the connection has ended, [`ErrorKind::Cancelled`] if the caller has given the request
-    /// up, [`ErrorKind::TimedOut`] once its deadline has passed; [`ErrorKind::ResourceExhausted`] instead of a wait where
-    /// the calling thread is the connection's own, which would wait for itself.
+    /// up, [`ErrorKind::TimedOut`] once its deadline has passed; [`ErrorKind::ResourceExhausted`] if the client did not keep
+    /// up for all that time, and instead of a wait where the calling thread is the connection's own, which would wait for
+    /// itself.
     pub fn item(&mut self, payload: impl Into<Vec<u8>>) -> Result<(), Error> {
         let Some(header) = self.header else { return Ok(()) };
-        let (cancellation, deadline) = (&self.cancellation, self.deadline);
-        let give_up = || {
-            if cancellation.as_ref().is_some_and(SharedCancellation::is_cancelled) {
-                return Err(ErrorKind::Cancelled.into());
-            }
-            if deadline.has_passed() { Err(ErrorKind::TimedOut.into()) } else { Ok(deadline) }
-        };
-        give_up()?;
-        let header = Header::new(Kind::StreamItem, header.message_type, header.correlation);
-        self.peer.push_item(QueuedAnswer { header, payload: payload.into() }, give_up)?;
+        self.check_wanted()?;
+        let answer = QueuedAnswer { header: item_of(header), payload: payload.into() };
+        self.peer.push_item(answer, || self.check_wanted())?;
         self.items += 1;
         Ok(())
+    }
+
+    /// As [`DeferredReply::item`], without a wait. `payload` is copied only if there is room for it.
+    ///
+    /// ```
+    /// # use ringwire::server::DeferredReply;
+    /// # use ringwire::{Error, ErrorKind};
+    /// /// Goes on with each of several streams as far as its client keeps up; who does not is asked again later.
+    /// fn turn(streams: &mut Vec<DeferredReply>, item: &[u8]) {
+    ///     streams.retain_mut(|stream| match stream.try_item(item) {
+    ///         Ok(()) => true,
+    ///         Err(error) => error.kind() == ErrorKind::Full,
+    ///     });
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Full`] while 64 items are on their way to the client's ring; else as [`DeferredReply::item`].
+    pub fn try_item(&mut self, payload: &[u8]) -> Result<(), Error> {
+        let Some(header) = self.header else { return Ok(()) };
+        self.check_wanted()?;
+        self.peer.try_take_credit()?;
+        self.peer.put_item(QueuedAnswer { header: item_of(header), payload: payload.to_vec() })?;
+        self.items += 1;
+        Ok(())
+    }
+
+    /// Until when the caller waits, if it still does.
+    fn check_wanted(&self) -> Result<Deadline, Error> {
+        if self.is_cancelled() {
+            return Err(ErrorKind::Cancelled.into());
+        }
+        if self.deadline.has_passed() { Err(ErrorKind::TimedOut.into()) } else { Ok(self.deadline) }
     }
 
     /// Ends a streamed answer in good order.
@@ -171,6 +200,10 @@ impl fmt::Debug for DeferredReply {
             .field("items", &self.items)
             .finish_non_exhaustive()
     }
+}
+
+fn item_of(header: Header) -> Header {
+    Header::new(Kind::StreamItem, header.message_type, header.correlation)
 }
 
 /// A failure as it travels.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Failure;
-use super::assemble::assemble;
+use super::assemble::{assemble, failed};
 use super::context::{Context, Request};
 use super::core::Core;
 use super::deferred::encode;
@@ -87,10 +87,16 @@ impl<'d> Dispatch<'d> {
     ) -> Result<(), End> {
         let header = reader.header();
         let mut context = self.context(header);
+        let whole_until = Deadline::after(self.core.settings.request_timeout);
         if header.is_extended() {
             let mut word = [0; 8];
-            if std::io::Read::read_exact(&mut reader, &mut word).is_err() {
-                return self.refuse(&context, too_short());
+            reader.read_until(whole_until);
+            match std::io::Read::read_exact(&mut reader, &mut word) {
+                Ok(()) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                    return self.refuse(&context, too_short());
+                }
+                Err(error) => return self.refuse(&context, failed(error)),
             }
             context.deadline = Deadline::at_ns(u64::from_ne_bytes(word));
         }
@@ -101,10 +107,14 @@ impl<'d> Dispatch<'d> {
             return self.refuse(&context, failure);
         }
         match table.find(header.message_type) {
-            Some(Handler::Streaming(handler)) => self.streaming(&**handler, &context, Source::Pieces(reader)),
+            Some(Handler::Streaming(handler)) => {
+                reader.read_until(context.deadline);
+                self.streaming(&**handler, &context, Source::Pieces(reader))
+            }
             Some(Handler::Plain(handler)) => {
                 let limit = self.core.settings.max_message_bytes;
-                let assembled = assemble(&self.core.pool, &mut reader, limit, context.deadline);
+                let until = whole_until.min(context.deadline);
+                let assembled = assemble(&self.core.pool, &mut reader, limit, until);
                 drop(reader);
                 match assembled {
                     Ok((buffer, bytes)) => {
@@ -257,7 +267,7 @@ impl<'d> Dispatch<'d> {
         context.deadline.has_passed()
             || is_answered
                 && (context.cancellation.is_cancelled()
-                    || self.peer.deferred.get() >= SLOTS as u64
+                    || self.peer.deferred.count() >= SLOTS as u64
                     || self.is_refusing)
     }
 

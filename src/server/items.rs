@@ -96,6 +96,9 @@ impl<'a> Items<'a> {
 }
 
 /// A request that is answered with a stream, of any length: read it with [`io::Read`], or take it whole where it is.
+///
+/// A read waits for the client; if the request has a deadline, reading what comes in fragments fails with
+/// [`TimedOut`](crate::ErrorKind::TimedOut) once it has passed, which `?` makes `deadline exceeded` of.
 #[derive(Debug)]
 pub struct StreamingRequest<'a> {
     context: &'a Context<'a>,

@@ -178,6 +178,7 @@
 //! | its deadline passes later | what the handler makes of [`Context::time_left`] | |
 //! | it is too long to be put together for a plain handler | `message too large` with the limit | the rest is skipped |
 //! | no buffer of the pool is free within its time, or 1 s | `resource exhausted` | the rest is skipped |
+//! | it does not come to its end within its time, or 10 s ([`ServerBuilder::request_timeout`]), for a plain handler | `deadline exceeded` | the rest is skipped |
 //! | its sender gives it up half-way | `cancelled` | |
 //! | 64 requests of its connection are detached and unanswered | `resource exhausted` | |
 //! | its [`DeferredReply`] is dropped | `internal`, or the end of the stream with that | a warning |

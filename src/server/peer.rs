@@ -17,11 +17,13 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded, u
 
 use super::context::ConnectionInfo;
 use crate::error::{Error, ErrorKind};
-use crate::transport::{Counter, Deadline, Interrupter};
+use crate::transport::{Counter, Deadline, Interrupter, Pending};
 use crate::wire::{Header, Kind};
 
 /// Items of deferred replies that may be on their way to the ring at once.
 const ITEM_CREDITS: usize = 64;
+/// How long an item waits for a credit where the server has no send timeout: its thread may have other clients to serve.
+const ITEM_PATIENCE: Duration = Duration::from_secs(30);
 /// How often a thread that waits for room in a queue looks whether the connection still lives.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -93,6 +95,7 @@ pub(super) struct Peer {
     thread: OnceLock<ThreadId>,
     wanted: Counter,
     event_settings: EventSettings,
+    item_patience: Duration,
     events: OnceLock<Events>,
     answers: OnceLock<Answers>,
     /// Requests that were taken from the ring, notifications among them.
@@ -102,24 +105,30 @@ pub(super) struct Peer {
     pub(super) events_sent: Counter,
     pub(super) events_dropped: Counter,
     /// Requests whose answer a [`DeferredReply`](super::DeferredReply) owes.
-    pub(super) deferred: Counter,
+    pub(super) deferred: Pending,
 }
 
 impl Peer {
-    pub(super) fn new(info: ConnectionInfo, link: Interrupter, event_settings: EventSettings) -> Self {
+    pub(super) fn new(
+        info: ConnectionInfo,
+        link: Interrupter,
+        event_settings: EventSettings,
+        send_timeout: Option<Duration>,
+    ) -> Self {
         Self {
             info,
             link: Mutex::new(Some(link)),
             thread: OnceLock::new(),
             wanted: Counter::new(0),
             event_settings,
+            item_patience: send_timeout.unwrap_or(ITEM_PATIENCE),
             events: OnceLock::new(),
             answers: OnceLock::new(),
             requests: Counter::new(0),
             failures: Counter::new(0),
             events_sent: Counter::new(0),
             events_dropped: Counter::new(0),
-            deferred: Counter::new(0),
+            deferred: Pending::default(),
         }
     }
 
@@ -156,7 +165,8 @@ impl Peer {
         self.wanted.raise_to(Wanted::Disconnect as u64);
         if let Some(link) = &*self.lock_link() {
             link.hang_up();
-            link.interrupt();
+            // Also of what would not wait: a request that comes in a trickle.
+            link.end_waits();
         }
     }
 
@@ -276,7 +286,7 @@ impl Peer {
             // Cannot fail: both ends are here.
             let _ = self.answers().put.send(answer);
         }
-        self.deferred.subtract(1);
+        self.deferred.end();
         self.interrupt();
         if is_open { Ok(()) } else { Err(self.ended()) }
     }
@@ -287,12 +297,28 @@ impl Peer {
         answer: QueuedAnswer,
         mut give_up: impl FnMut() -> Result<Deadline, Error>,
     ) -> Result<(), Error> {
-        let answers = self.answers();
-        wait_to_put(&answers.put_credit, (), || self.may_wait(give_up()?, "items", ITEM_CREDITS))?;
+        let (answers, mut patience) = (self.answers(), None);
+        wait_to_put(&answers.put_credit, (), || {
+            let patience = *patience.get_or_insert_with(|| Deadline::after(self.item_patience));
+            self.may_wait(give_up()?.min(patience), "items", ITEM_CREDITS)
+        })?;
+        self.put_item(answer)
+    }
+
+    /// Whether there is a credit for an item now; it is taken then, and [`Peer::put_item`] uses it.
+    pub(super) fn try_take_credit(&self) -> Result<(), Error> {
         if !self.is_open() {
             return Err(self.ended());
         }
-        let _ = answers.put.send(answer);
+        self.answers().put_credit.try_send(()).map_err(|_| ErrorKind::Full.into())
+    }
+
+    /// Queues an item that has its credit.
+    pub(super) fn put_item(&self, answer: QueuedAnswer) -> Result<(), Error> {
+        if !self.is_open() {
+            return Err(self.ended());
+        }
+        let _ = self.answers().put.send(answer);
         self.interrupt();
         Ok(())
     }
@@ -310,7 +336,8 @@ impl Peer {
 
     /// Whether nothing is owed to the client any more.
     pub(super) fn owes_nothing(&self) -> bool {
-        self.deferred.get() == 0 && self.answers.get().is_none_or(|answers| answers.take.is_empty())
+        // In this order: who finds no reply open sees the last answers of all of them in the queue.
+        self.deferred.is_none() && self.answers.get().is_none_or(|answers| answers.take.is_empty())
     }
 
     pub(super) fn age(&self) -> Duration {

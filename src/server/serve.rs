@@ -151,7 +151,8 @@ fn introduce(core: &Core, stream: &mut Stream) -> Arc<Peer> {
         latency_core: stream.negotiated().latency_core,
         metadata: Metadata::default(),
     };
-    let peer = Arc::new(Peer::new(info, stream.halves().1.interrupter(), core.settings.events));
+    let link = stream.halves().1.interrupter();
+    let peer = Arc::new(Peer::new(info, link, core.settings.events, core.settings.send_timeout));
     core.connection_began(&peer);
     peer
 }

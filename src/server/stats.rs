@@ -99,7 +99,7 @@ impl ConnectionSummary {
             latency_core: info.latency_core(),
             requests: peer.requests.get(),
             failures: peer.failures.get(),
-            deferred: peer.deferred.get(),
+            deferred: peer.deferred.count(),
             events_sent: peer.events_sent.get(),
             events_dropped: peer.events_dropped.get(),
         }
@@ -141,7 +141,7 @@ impl Totals {
             stats.connections += 1;
             stats.requests += peer.requests.get();
             stats.failures += peer.failures.get();
-            stats.deferred += peer.deferred.get();
+            stats.deferred += peer.deferred.count();
             stats.events_sent += peer.events_sent.get();
             stats.events_dropped += peer.events_dropped.get();
         }

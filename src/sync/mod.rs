@@ -12,12 +12,14 @@ mod counter;
 #[doc(hidden)]
 pub mod failpoint;
 mod native;
+mod pending;
 mod permits;
 mod port;
 mod signal;
 
 pub use counter::Counter;
 pub use native::{Native, NativeArea, NativeWord};
+pub use pending::Pending;
 pub use permits::{Permit, Permits};
 pub use port::{Area, Heard, Kernel, Ordering, Platform, RecordArea, Word, weak};
 pub use signal::Signal;

@@ -322,6 +322,10 @@ impl Kernel<NativeWord> for RingKernel {
     fn interrupt(&self) {
         if let Some(interrupts) = &self.interrupts {
             interrupts.signal.raise();
+            // Whatever the mark says, which is the peer's to overwrite: this one has to arrive.
+            if self.is_cut_off() {
+                self.end_listening();
+            }
         }
     }
 

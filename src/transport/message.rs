@@ -56,18 +56,26 @@ pub struct MessageReader<'a> {
     current: Option<(Found, usize)>,
     /// The flags of the last record say that more follow.
     more: bool,
+    /// When reading ends in any case, in place of the receiver's timeout.
+    until: Option<Deadline>,
 }
 
 impl<'a> MessageReader<'a> {
     pub(super) fn new(receiver: &'a mut Receiver, found: Found) -> Self {
         let header = found.header.whole();
-        Self { receiver, header, current: Some((found, 0)), more: true }
+        Self { receiver, header, current: Some((found, 0)), more: true, until: None }
     }
 
     /// Kind, type and correlation.
     #[must_use]
     pub fn header(&self) -> Header {
         self.header
+    }
+
+    /// Ends reading at `until`, whatever comes and however often: further fragments fail with [`ErrorKind::TimedOut`] then,
+    /// and with [`ErrorKind::PeerDied`] once this side's waits have been ended.
+    pub(crate) fn read_until(&mut self, until: Deadline) {
+        self.until = (until != Deadline::NEVER).then_some(until);
     }
 
     /// The next piece, still in the ring; `None` at the end of the message. May be empty.
@@ -78,7 +86,7 @@ impl<'a> MessageReader<'a> {
     /// [`ErrorKind::Abandoned`] if the sender gave the message up; else as [`Receiver::receive`].
     pub fn next_piece(&mut self) -> Result<Option<Payload<'_>>, Error> {
         let fresh = matches!(self.current, Some((_, 0)));
-        if !fresh && !self.advance(&mut None)? {
+        if !fresh && !self.advance(&mut { self.until })? {
             return Ok(None);
         }
         Ok(self.current.as_mut().map(|(found, read)| {
@@ -92,6 +100,15 @@ impl<'a> MessageReader<'a> {
         self.leave_current();
         if !self.more {
             return Ok(false);
+        }
+        // Here and not only where it waits: a trickle of fragments must not renew it.
+        if let Some(until) = self.until {
+            if until.has_passed() {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            if self.receiver.kernel().is_cut_off() {
+                return Err(ErrorKind::PeerDied.into());
+            }
         }
         let found = self.receiver.next_fragment(self.header, deadline, || ())?;
         if found.header.flags().contains(Flags::ABANDONED) {
@@ -116,7 +133,7 @@ impl io::Read for MessageReader<'_> {
         if target.is_empty() {
             return Ok(0);
         }
-        let (mut deadline, lap) = (None, self.receiver.a_lap_ahead());
+        let (mut deadline, lap) = (self.until, self.receiver.a_lap_ahead());
         loop {
             if let Some((found, read)) = &mut self.current {
                 let payload = self.receiver.payload(found);

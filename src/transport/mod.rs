@@ -44,7 +44,7 @@ pub use sender::{Batch, Sender, Slot};
 pub use stream::Stream;
 
 pub use crate::ring::Readiness;
-pub use crate::sync::Counter;
+pub use crate::sync::{Counter, Pending};
 pub use crate::sys::{limit_malloc_arenas, release_freed_memory};
 pub use crate::wait::{Deadline, WaitStrategy};
 pub use crate::wire::Status;

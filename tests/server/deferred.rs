@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
+use std::time::Duration;
 
 use ringwire::server::{DeferredReply, ServerBuilder};
 use ringwire::transport::Deadline;
@@ -97,7 +98,7 @@ fn a_deferred_stream_is_held_back_by_its_client() {
         }
         later.send(2_000u64.to_ne_bytes()).unwrap();
     });
-    thread::sleep(std::time::Duration::from_millis(50));
+    thread::sleep(Duration::from_millis(50));
     assert!(!worker.is_finished(), "400 KB do not fit the ring and 64 places");
     for item in 0..=2_000u64 {
         let came = caller.answer().unwrap();
@@ -109,11 +110,82 @@ fn a_deferred_stream_is_held_back_by_its_client() {
 }
 
 #[test]
+fn an_item_waits_for_the_send_timeout_at_most() {
+    let _watchdog = Watchdog::start();
+    let (to, from) = channel();
+    let (release, released) = channel::<()>();
+    let released = Mutex::new(released);
+    let serving = Serving::start(|builder| {
+        // A handler that does not return: as good as a client that does not read, and its connection is not closed.
+        let builder = builder.handle(QUESTION, move |_, reply| {
+            released.lock().unwrap().recv().unwrap();
+            reply.send(b"")
+        });
+        hand_over(builder, to).send_timeout(Some(Duration::from_millis(300)))
+    });
+    let mut caller = serving.caller();
+    caller.ask(LATER, b"");
+    let mut later = from.recv().unwrap().1;
+    caller.ask(QUESTION, b"");
+    wait_until(|| serving.handle.stats().requests == 2);
+    let (sent, error) = (0..).find_map(|sent| later.item(b"item").err().map(|error| (sent, error))).unwrap();
+    assert_eq!((sent, error.kind()), (64, ErrorKind::ResourceExhausted), "{error}");
+    // The same worker has time for others, and the stream goes on later.
+    let mut other = serving.caller();
+    other.ask(LATER, b"");
+    from.recv().unwrap().1.send(b"yours").unwrap();
+    assert_eq!(other.answer().unwrap().payload, b"yours");
+    release.send(()).unwrap();
+    assert_eq!(caller.answer().unwrap().header.message_type, QUESTION);
+    for _ in 0..sent {
+        assert_eq!(caller.answer().unwrap().payload, b"item");
+    }
+    later.item(b"once more").unwrap();
+    assert_eq!(caller.answer().unwrap().payload, b"once more");
+}
+
+#[test]
+fn an_item_that_may_not_wait_is_full_at_once_and_later_goes() {
+    let _watchdog = Watchdog::start();
+    let (serving, from) = serving();
+    let mut caller = serving.caller();
+    let number = caller.ask(LATER, b"");
+    let mut later = from.recv().unwrap().1;
+    // Beyond the ring and 64 places, without a read in between.
+    let mut sent = 0u64;
+    wait_until(|| match later.try_item(&[&sent.to_ne_bytes()[..], &[0; 2000]].concat()) {
+        Ok(()) => {
+            sent += 1;
+            sent == 2_000
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Full);
+            sent >= 64
+        }
+    });
+    assert!(sent < 2_000, "nobody takes 4 MB in");
+    for item in 0..sent {
+        let came = caller.answer().unwrap();
+        assert_eq!(came.header, Header::new(Kind::StreamItem, LATER, number));
+        assert_eq!(came.payload[..8], item.to_ne_bytes());
+    }
+    wait_until(|| later.try_item(b"once more").is_ok());
+    assert_eq!(caller.answer().unwrap().payload, b"once more");
+    caller.stream.cancel(number);
+    wait_until(|| later.try_item(b"no more").is_err_and(|error| error.kind() == ErrorKind::Cancelled));
+    drop(later);
+    caller.ask(LATER, b"");
+    let mut later = from.recv().unwrap().1;
+    drop(caller);
+    wait_until(|| later.try_item(b"x").is_err_and(|error| error.kind() == ErrorKind::PeerClosed));
+}
+
+#[test]
 fn who_defers_sees_that_the_caller_gave_up_or_is_gone() {
     let _watchdog = Watchdog::start();
     let (serving, from) = serving();
     let mut caller = serving.caller();
-    let number = caller.ask_until(LATER, b"", Deadline::after(std::time::Duration::from_secs(900)));
+    let number = caller.ask_until(LATER, b"", Deadline::after(Duration::from_secs(900)));
     let (_, mut later) = from.recv().unwrap();
     assert!(!later.is_cancelled() && later.deadline() < Deadline::NEVER);
     caller.stream.cancel(number);

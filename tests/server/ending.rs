@@ -174,6 +174,87 @@ fn deferred_replies_are_waited_for_and_a_hanging_handler_is_cut_off() {
 }
 
 #[test]
+fn what_needs_no_answer_does_not_count_behind_a_goodbye() {
+    let _watchdog = Watchdog::start();
+    let release = Arc::new(Counter::new(0));
+    let serving = Serving::start(|builder| {
+        let release = Arc::clone(&release);
+        builder
+            .handle(WORK, move |_, reply| {
+                while release.get() == 0 {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                reply.send(b"done")
+            })
+            .handle(WORK + 1, |_, reply| reply.send(b""))
+    });
+    let mut caller = serving.caller();
+    let numbers = [caller.ask(WORK, b""), {
+        for _ in 0..500 {
+            caller.notify(WORK + 1, b"");
+        }
+        caller.ask(ECHO, b"under way")
+    }];
+    let handle = serving.handle.clone();
+    let shutdown = thread::spawn(move || handle.shutdown(Duration::from_secs(10)));
+    // The path is taken away before the goodbyes; what then is wanted of the connection comes within moments.
+    wait_until(|| !serving.path.exists());
+    thread::sleep(Duration::from_millis(50));
+    release.set(1);
+    for number in numbers {
+        let came = caller.answer().unwrap();
+        assert_eq!((came.header.kind, came.header.correlation), (Kind::Response, number));
+    }
+    assert!(shutdown.join().unwrap());
+}
+
+/// A drain under way, in which a deferred stream sends 200 items; then a request. Says how it was answered, and the longest
+/// time in which nothing happened.
+fn ask_behind_items() -> (Kind, Duration) {
+    let (said, heard) = channel();
+    let serving = Serving::start(|builder| {
+        builder.handle(WORK, move |_, reply| {
+            let (replied, later) = reply.detach();
+            said.send(later).unwrap();
+            Ok(replied)
+        })
+    });
+    let mut caller = serving.caller();
+    caller.ask(WORK, b"");
+    let mut later = heard.recv().unwrap();
+    let handle = serving.handle.clone();
+    let shutdown = thread::spawn(move || handle.shutdown(Duration::from_secs(10)));
+    assert_eq!(caller.next().unwrap().header.kind, Kind::Goodbye);
+    let (mut pause, mut last) = (Duration::ZERO, Instant::now());
+    for item in 0..200u32 {
+        later.item(item.to_ne_bytes()).unwrap();
+        assert_eq!(caller.answer().unwrap().payload, item.to_ne_bytes());
+        pause = pause.max(last.elapsed());
+        last = Instant::now();
+    }
+    let number = caller.ask(ECHO, b"under way");
+    let came = caller.answer().unwrap();
+    assert_eq!(came.header.correlation, number);
+    pause = pause.max(last.elapsed());
+    later.finish().unwrap();
+    assert!(shutdown.join().unwrap());
+    (came.header.kind, pause)
+}
+
+#[test]
+fn the_items_of_a_deferred_stream_do_not_count_behind_a_goodbye() {
+    let _watchdog = Watchdog::start();
+    loop {
+        match ask_behind_items() {
+            (Kind::Response, _) => return,
+            // The machine paused for as long as the server lingers.
+            (_, pause) if pause > Duration::from_millis(25) => {}
+            (kind, pause) => panic!("answered with {kind:?} though nothing paused for more than {pause:?}"),
+        }
+    }
+}
+
+#[test]
 fn a_handler_can_stop_the_server_that_it_serves() {
     let _watchdog = Watchdog::start();
     let serving = Serving::start(|builder| builder.drain_timeout(Duration::from_secs(5)));

@@ -16,6 +16,7 @@ mod ending;
 mod events;
 mod failing;
 mod fragments;
+mod held;
 mod limits;
 mod with_client;
 

@@ -97,7 +97,7 @@ impl Default for MaxInFlight {
 
 impl Middleware for MaxInFlight {
     fn before(&self, context: &Context<'_>) -> Result<Flow, Failure> {
-        if context.peer.deferred.get() >= self.per_connection {
+        if context.peer.deferred.count() >= self.per_connection {
             return Err(self.refuse("connection", self.per_connection));
         }
         if !self.in_flight.add_below(self.per_server) {
