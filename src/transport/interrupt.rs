@@ -41,7 +41,7 @@ pub enum Received<'a> {
 pub struct Interrupter(pub(super) ring::Interrupter<NativeArea, RingKernel>);
 
 impl Interrupter {
-    /// Ends the receiver's wait, or its next one: at once where it spins or has slept for 10 ms, within 5 ms (mostly at
+    /// Ends the receiver's wait, or its next one: at once where it spins or has slept for 10 ms, within 10 ms (mostly at
     /// once) where it is just falling asleep. Several before it looks are one.
     ///
     /// First put what it is wanted for where it will look: that is visible behind the interruption.
