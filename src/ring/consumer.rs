@@ -304,7 +304,7 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
     }
 
     /// Waits until [`Consumer::peek`] has something to say, or an [`Interrupter`](super::Interrupter) has. `before_idling` runs once, when
-    /// the wait has been on the lifeline for 100 ms.
+    /// the wait has been on the lifeline for 100 ms, or has timed out there.
     ///
     /// # Errors
     /// [`WaitError::TimedOut`] once `deadline` has passed, [`WaitError::PeerDied`] if nothing that it committed is left.
@@ -365,7 +365,13 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
             match heard {
                 Heard::HungUp => return Err(WaitError::PeerDied),
                 // Also after a bell: a peer that rings without end must not hold back the deadline.
-                Heard::Nothing | Heard::Bell if deadline.has_passed() => return Err(WaitError::TimedOut),
+                Heard::Nothing | Heard::Bell if deadline.has_passed() => {
+                    // Nothing came for as long as the caller cared.
+                    if let Some(before_idling) = before_idling.take() {
+                        before_idling();
+                    }
+                    return Err(WaitError::TimedOut);
+                }
                 Heard::Nothing => {
                     if let Some(before_idling) = before_idling.take() {
                         before_idling();
