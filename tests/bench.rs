@@ -162,13 +162,46 @@ fn many_connections_are_answered_in_order_beside_sockets_and_mailboxes() {
         assert_eq!((&result["bench"], &result["mode"]), (&Value::from("many"), &Value::from(mode)));
         assert_eq!((&result["lost"], &result["reordered"]), (&Value::from(0), &Value::from(0)), "{result}");
         assert_eq!((result["connections"].as_u64(), result["messages"].as_u64()), (Some(3), Some(50)));
+        assert_eq!(result["layer"], "call");
         let mut fields = vec!["msgs_per_s", "p50_ns", "p99_ns", "socket_msgs_per_s", "ratio_to_socket"];
+        fields.extend(["socket_batched_msgs_per_s", "ratio_to_socket_batched"]);
         if window == "1" {
             fields.extend(["mailbox_msgs_per_s", "ratio_to_mailbox"]);
         }
         for field in fields {
             assert!(result[field].as_f64().unwrap() > 0.0, "{field}: {result}");
         }
+    }
+}
+
+#[test]
+fn bare_streams_are_measured_alone_and_on_cores_of_their_own_too() {
+    let results = results(&[
+        "many", "--quick", "--json", "--runs", "1", "--layer", "stream", "--peer", "none", "--placed",
+    ]);
+    let [result] = &results[..] else { panic!("{results:?}") };
+    assert_eq!((&result["layer"], &result["placed"]), (&Value::from("stream"), &Value::from(true)));
+    assert!(result["msgs_per_s"].as_f64().unwrap() > 0.0 && result["socket_msgs_per_s"].is_null());
+}
+
+#[test]
+fn a_stream_of_tokens_loses_none() {
+    let results = results(&["tokens", "--quick", "--json", "--streams", "3"]);
+    let [result] = &results[..] else { panic!("{results:?}") };
+    assert_eq!((result["items"].as_u64(), result["lost"].as_u64()), (Some(1000), Some(0)));
+    assert!(result["items_per_s"].as_f64().unwrap() > 0.0, "{result}");
+}
+
+#[test]
+fn the_latency_class_is_measured_beside_busy_connections() {
+    for more in [&[][..], &["--ordinary"]] {
+        let mut arguments = vec!["latency", "--quick", "--json", "--others", "300"];
+        arguments.extend(more);
+        let results = results(&arguments);
+        let [result] = &results[..] else { panic!("{results:?}") };
+        assert_eq!((result["others"].as_u64(), result["messages"].as_u64()), (Some(3), Some(100)));
+        assert_eq!(result["class"], more.is_empty());
+        assert!(result["max_ns"].as_u64() >= result["p50_ns"].as_u64(), "{result}");
     }
 }
 

@@ -116,7 +116,8 @@ impl ClientBuilder {
     }
 
     /// Asks for the latency class: the server's thread for this connection shares `core`, with a real-time priority. The
-    /// calling thread should be bound to the same core.
+    /// calling thread should be bound to the same core, with a priority above the server's: see
+    /// [`enter_latency_class`](crate::transport::enter_latency_class).
     pub fn latency_class(mut self, core: u32) -> Self {
         self.connector = self.connector.latency_class(core);
         self

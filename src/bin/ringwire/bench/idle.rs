@@ -90,9 +90,11 @@ pub fn run_peer(arguments: &PeerArguments) -> Result<(), Box<dyn Error>> {
     let plan = plan(arguments.connections);
     match &arguments.address {
         None => {
-            let (server, address) = Called::listen(&plan, &arguments.directory)?;
-            say(&address)?;
-            server.serve(&plan)
+            // Not Called::serve, which looks around now and then.
+            let path = arguments.directory.join("idle.sock");
+            let server = Called::builder(&plan, &path)?.build()?;
+            say(path.to_str().ok_or("temporary directory with a name that is not UTF-8")?)?;
+            Ok(server.serve()?)
         }
         Some(address) => wait_as_clients(&plan, address),
     }
