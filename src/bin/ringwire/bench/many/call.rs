@@ -140,7 +140,11 @@ impl Connection for CallConnection {
 
     fn collect(&mut self, mut take: impl FnMut(u64, &[u8])) -> Result<(), Box<dyn Error>> {
         let Self { client, under_way, buffer, .. } = self;
-        let Some(answer) = client.collect_any()? else { return Err("nothing is under way".into()) };
+        let Some(answer) = client.collect_any()? else {
+            // Nothing is under way: waits for what does not come, as an idle client does.
+            client.next_event(None)?;
+            return Ok(());
+        };
         Self::take(under_way, buffer, answer, &mut take)?;
         // Nothing under way: no look at what may have come.
         while client.in_flight() > 0 {
