@@ -182,5 +182,5 @@ impl ClientBuilder {
 
 /// No server yet, or one that is about to go, or to come.
 fn is_not_there(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused)
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::PeerClosed)
 }

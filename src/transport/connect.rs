@@ -112,7 +112,7 @@ impl Connector {
     /// [`ErrorKind::NotFound`] and [`ErrorKind::ConnectionRefused`] where no server listens, [`ErrorKind::TimedOut`],
     /// [`ErrorKind::PathTooLong`], [`ErrorKind::PermissionDenied`] by the file system or by either side's policy,
     /// [`ErrorKind::TooManyConnections`], [`ErrorKind::VersionMismatch`], [`ErrorKind::ResourceExhausted`],
-    /// [`ErrorKind::Handshake`]. A refusal carries the server's own reason.
+    /// [`ErrorKind::PeerClosed`] by a server that ends meanwhile, [`ErrorKind::Handshake`]. A refusal carries the server's own reason.
     pub fn connect(self) -> Result<Stream, Error> {
         for bytes in [self.to_server_bytes, self.to_client_bytes] {
             if bytes > MAX_RING_BYTES {

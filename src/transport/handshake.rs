@@ -102,7 +102,7 @@ impl Incoming {
 }
 
 fn hung_up() -> Error {
-    Error::new(ErrorKind::Handshake, "the server hung up during the handshake")
+    Error::new(ErrorKind::PeerClosed, "the server hung up during the handshake")
 }
 
 /// What a server allows and wishes for a connection's rings.

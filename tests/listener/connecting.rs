@@ -77,7 +77,7 @@ fn a_server_that_hangs_up_is_a_failed_handshake_whatever_it_has_read() {
     ];
     for serve in ways {
         let error = client_says(serve);
-        assert_eq!(error.kind(), ErrorKind::Handshake, "{error}");
+        assert_eq!(error.kind(), ErrorKind::PeerClosed, "{error}");
         assert!(error.to_string().contains("hung up during the handshake"), "{error}");
     }
 }
