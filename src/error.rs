@@ -48,6 +48,9 @@ pub enum ErrorKind {
     Status,
     /// The caller gave the call up.
     Cancelled,
+    /// The connection that the request was made on is gone, or there is none for it to be made on:
+    /// [`Error::may_have_executed`] says whether the server may have seen it.
+    ConnectionLost,
     /// The listener has been told to stop.
     Stopped,
     /// An argument is out of range, or the call makes no sense now.
@@ -77,11 +80,18 @@ struct Detail {
     message: String,
     source: Option<Box<dyn StdError + Send + Sync>>,
     answer: Option<(Status, Option<Duration>)>,
+    may_have_executed: Option<bool>,
+}
+
+impl Detail {
+    fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), source: None, answer: None, may_have_executed: None }
+    }
 }
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, detail: Some(Box::new(Detail { message: message.into(), source: None, answer: None })) }
+        Self { kind, detail: Some(Box::new(Detail::new(message))) }
     }
 
     /// What a server answered instead of a response.
@@ -90,7 +100,7 @@ impl Error {
         message: impl Into<String>,
         retry_after: Option<Duration>,
     ) -> Self {
-        let detail = Detail { message: message.into(), source: None, answer: Some((status, retry_after)) };
+        let detail = Detail { answer: Some((status, retry_after)), ..Detail::new(message) };
         Self { kind: ErrorKind::Status, detail: Some(Box::new(detail)) }
     }
 
@@ -99,8 +109,16 @@ impl Error {
         message: impl Into<String>,
         source: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> Self {
-        let detail = Detail { message: message.into(), source: Some(source.into()), answer: None };
+        let detail = Detail { source: Some(source.into()), ..Detail::new(message) };
         Self { kind, detail: Some(Box::new(detail)) }
+    }
+
+    /// Says whether the request that failed may have been executed.
+    pub(crate) fn executed(mut self, may_have_executed: bool) -> Self {
+        let kind = self.kind;
+        let detail = self.detail.get_or_insert_with(|| Box::new(Detail::new(kind.describe())));
+        detail.may_have_executed = Some(may_have_executed);
+        self
     }
 
     /// An error of the operating system, with its own kind where there is one.
@@ -143,21 +161,32 @@ impl Error {
         self.detail.as_ref()?.answer?.1
     }
 
+    /// Whether the server may have executed the request: `Some(false)` if it never left this process, or not whole;
+    /// `Some(true)` if the server may have it, and no answer came. `None` where the question does not arise (the server
+    /// answered), or nobody knows: only a [`ReconnectingClient`](crate::ReconnectingClient) keeps account.
+    #[must_use]
+    pub fn may_have_executed(&self) -> Option<bool> {
+        self.detail.as_ref()?.may_have_executed
+    }
+
     /// Whether the same call may succeed later, with nothing changed on this side.
     ///
+    /// [`ErrorKind::ConnectionLost`] is where the request has not been executed.
     /// [`ErrorKind::PeerClosed`] and [`ErrorKind::PeerDied`] are not: they need a new connection first.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         let busy = matches!(self.status(), Some(Status::Unavailable | Status::ResourceExhausted));
-        busy || matches!(
-            self.kind,
-            ErrorKind::NotFound
-                | ErrorKind::ConnectionRefused
-                | ErrorKind::TooManyConnections
-                | ErrorKind::Full
-                | ErrorKind::TimedOut
-                | ErrorKind::ResourceExhausted
-        )
+        let unsent = self.kind == ErrorKind::ConnectionLost && self.may_have_executed() == Some(false);
+        busy || unsent
+            || matches!(
+                self.kind,
+                ErrorKind::NotFound
+                    | ErrorKind::ConnectionRefused
+                    | ErrorKind::TooManyConnections
+                    | ErrorKind::Full
+                    | ErrorKind::TimedOut
+                    | ErrorKind::ResourceExhausted
+            )
     }
 }
 
@@ -189,6 +218,7 @@ impl ErrorKind {
             Self::ResourceExhausted => "resource exhausted",
             Self::Status => "the server answered with an error",
             Self::Cancelled => "the call was cancelled",
+            Self::ConnectionLost => "the connection was lost",
             Self::Stopped => "the listener was stopped",
             Self::InvalidInput => "invalid argument",
             Self::InvalidData => "not a value of the expected type",
@@ -212,7 +242,7 @@ impl ErrorKind {
             Self::Full => io::ErrorKind::WouldBlock,
             Self::TimedOut => io::ErrorKind::TimedOut,
             Self::PeerClosed => io::ErrorKind::UnexpectedEof,
-            Self::PeerDied => io::ErrorKind::ConnectionReset,
+            Self::PeerDied | Self::ConnectionLost => io::ErrorKind::ConnectionReset,
             Self::ResourceExhausted => io::ErrorKind::OutOfMemory,
             Self::Status | Self::Io => io::ErrorKind::Other,
         }

@@ -100,7 +100,10 @@ pub mod client;
 #[forbid(unsafe_code)]
 pub mod server;
 
-pub use client::{Call, Client, ClientBuilder, Event, EventPolicy, Events, Items, Reply, ServerInfo, Ticket};
+pub use client::{
+    Call, CircuitBreaker, Client, ClientBuilder, Event, EventPolicy, Events, Items, ReconnectingClient,
+    Reply, ServerInfo, Ticket,
+};
 pub use error::{Error, ErrorKind};
 pub use server::{DeferredReply, Failure, Replied, Server, ServerBuilder, ServerHandle};
 pub use transport::{

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::connection::Client;
 use super::intake::State;
 use super::queue::{EventPolicy, Queue};
+use super::reconnect::ReconnectingBuilder;
 use crate::error::{Error, ErrorKind};
 use crate::transport::{Connector, DEFAULT_MAX_MESSAGE_BYTES, PeerPolicy, Stream, WaitStrategy};
 
@@ -33,9 +34,9 @@ const RETRY_AFTER: Duration = Duration::from_millis(10);
 #[must_use]
 pub struct ClientBuilder {
     connector: Connector,
-    timeout: Duration,
+    pub(super) timeout: Duration,
     wait_for_server: bool,
-    call_timeout: Option<Duration>,
+    pub(super) call_timeout: Option<Duration>,
     max_message_bytes: usize,
     events_capacity: usize,
     event_policy: EventPolicy,
@@ -135,6 +136,11 @@ impl ClientBuilder {
             }
         };
         Ok(self.client_over(stream))
+    }
+
+    /// A client that connects again by itself: see [`reconnect`](super::reconnect).
+    pub fn reconnecting(self) -> ReconnectingBuilder {
+        ReconnectingBuilder::new(self)
     }
 
     /// A client over a connection that is there: one end of [`Stream::pair`], say. What the builder says of connecting

@@ -25,7 +25,11 @@ enum Source<'a> {
     Queue(&'a [u8]),
 }
 
-impl Event<'_> {
+impl<'a> Event<'a> {
+    pub(super) fn queued((message_type, bytes): (u16, &'a [u8])) -> Self {
+        Self { message_type, source: Source::Queue(bytes) }
+    }
+
     /// Its type.
     #[must_use]
     pub fn message_type(&self) -> u16 {
@@ -78,6 +82,14 @@ impl Client {
     /// [`ErrorKind::PeerClosed`], [`ErrorKind::PeerDied`], [`ErrorKind::CorruptPeer`] once there is no event left;
     /// [`ErrorKind::ResourceExhausted`] where a reply in front of the next event has no place: collect first.
     pub fn next_event(&mut self, timeout: Option<Duration>) -> Result<Option<Event<'_>>, Error> {
+        match self.find_event(timeout)? {
+            Some(arrived) => Ok(self.take_event(arrived)),
+            None => Ok(None),
+        }
+    }
+
+    /// Where the next event is; `None` if there is none in time.
+    pub(super) fn find_event(&mut self, timeout: Option<Duration>) -> Result<Option<Arrived>, Error> {
         let arrived = if !self.state.events.is_empty() {
             Ok(Arrived::Stored)
         } else if timeout == Some(Duration::ZERO) {
@@ -91,7 +103,7 @@ impl Client {
             self.await_event(Deadline::after_option(timeout))
         };
         match arrived {
-            Ok(arrived) => Ok(self.take_event(arrived)),
+            Ok(arrived) => Ok(Some(arrived)),
             Err(error) if error.kind() == ErrorKind::TimedOut => Ok(None),
             Err(error) => Err(error),
         }
@@ -125,17 +137,14 @@ impl Client {
         }
     }
 
-    fn take_event(&mut self, arrived: Arrived) -> Option<Event<'_>> {
+    pub(super) fn take_event(&mut self, arrived: Arrived) -> Option<Event<'_>> {
         match arrived {
             Arrived::InRing(found) => {
                 let (_, receiver) = self.stream.halves();
                 let message_type = found.header().message_type;
                 Some(Event { message_type, source: Source::Ring(receiver.hand_out(found)) })
             }
-            Arrived::Stored | Arrived::Streamed => {
-                let (message_type, bytes) = self.state.events.pop()?;
-                Some(Event { message_type, source: Source::Queue(bytes) })
-            }
+            Arrived::Stored | Arrived::Streamed => self.state.events.pop().map(Event::queued),
         }
     }
 }

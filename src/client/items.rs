@@ -60,8 +60,12 @@ impl Client {
     ) -> Result<Items<'_>, Error> {
         self.state.clear_early();
         let (slot, correlation) = self.send_request(message_type, request, Expected::Items, deadline)?;
+        Ok(self.items(slot, message_type, correlation))
+    }
+
+    pub(super) fn items(&mut self, slot: usize, message_type: u16, correlation: u64) -> Items<'_> {
         let item = Header::new(Kind::StreamItem, message_type, correlation);
-        Ok(Items { client: self, slot, item, early: Vec::new(), ended: false })
+        Items { client: self, slot, item, early: Vec::new(), ended: false }
     }
 }
 

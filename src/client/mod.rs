@@ -96,6 +96,8 @@
 //! [`Status::Unavailable`]: crate::wire::Status::Unavailable
 //! [`CorruptPeer`]: crate::ErrorKind::CorruptPeer
 
+mod backoff;
+mod breaker;
 mod builder;
 mod calls;
 mod connection;
@@ -104,18 +106,23 @@ mod intake;
 mod items;
 mod pipeline;
 mod queue;
+pub mod reconnect;
 mod reply;
 mod request;
 mod server_info;
 mod tickets;
 mod typed;
 mod waiting;
+mod window;
 
+pub use backoff::{Backoff, Delays};
+pub use breaker::{BreakerState, BreakerStats, CircuitBreaker, CircuitBreakerBuilder, Permit};
 pub use builder::ClientBuilder;
 pub use connection::Client;
 pub use events::{Event, Events};
 pub use items::Items;
 pub use queue::EventPolicy;
+pub use reconnect::{ReconnectingBuilder, ReconnectingClient};
 pub use reply::Reply;
 pub use request::Call;
 pub use server_info::ServerInfo;

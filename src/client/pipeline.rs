@@ -101,11 +101,11 @@ impl Client {
         Ok(Some((ticket, self.take_reply(slot, arrived))))
     }
 
-    fn ticket(&self, slot: usize) -> Ticket {
+    pub(super) fn ticket(&self, slot: usize) -> Ticket {
         Ticket { correlation: self.state.tickets.entry(slot).correlation }
     }
 
-    fn await_any(&mut self, deadline: Deadline) -> Result<(usize, Arrived), Error> {
+    pub(super) fn await_any(&mut self, deadline: Deadline) -> Result<(usize, Arrived), Error> {
         let (sender, receiver) = self.stream.halves();
         let found = match receiver.next_record(deadline, || sender.trim_idle()) {
             Ok(found) => found,
@@ -124,7 +124,7 @@ impl Client {
     }
 
     /// What has come for `slot` already.
-    fn poll_slot(&mut self, slot: usize) -> Result<Option<Arrived>, Error> {
+    pub(super) fn poll_slot(&mut self, slot: usize) -> Result<Option<Arrived>, Error> {
         match self.poll_for(Awaited::Slot(slot)) {
             Ok(found) => Ok(found.map(|(_, arrived)| arrived)),
             Err(error) => Err(error),

@@ -113,6 +113,11 @@ impl Tickets {
         (self.free != 0).then(|| (slot, call::correlation(self.sequence, slot)))
     }
 
+    /// Changes with each request that is sent, or begun.
+    pub(super) fn issued(&self) -> u64 {
+        self.sequence
+    }
+
     /// The request for which `next` gave this slot is being sent, or has been.
     #[inline(always)]
     pub(super) fn begin(&mut self, slot: usize, message_type: u16, expected: Expected, deadline: Deadline) {
