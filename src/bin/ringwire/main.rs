@@ -1,9 +1,11 @@
-//! The `ringwire` command: a demonstration on real files, and the benchmarks behind every figure in the README.
+//! The `ringwire` command: a demonstration on real files, the benchmarks behind every figure in the README, and what
+//! the library stands up to.
 #![forbid(unsafe_code)]
 
 mod bench;
 mod child;
 mod demo;
+mod stress;
 
 use std::error::Error;
 use std::io;
@@ -26,6 +28,9 @@ enum Command {
     /// Measures latency and throughput between two processes, beside the machine's own limits
     #[command(subcommand)]
     Bench(bench::Command),
+    /// Tries to break a server, and says what it held against: exits with 1 if less than it promises
+    #[command(subcommand)]
+    Stress(stress::Command),
     /// The second process of the other commands
     #[command(subcommand, hide = true)]
     Peer(PeerCommand),
@@ -39,6 +44,9 @@ enum PeerCommand {
     /// Answers, or takes in, what a benchmark sends
     #[command(subcommand)]
     Bench(bench::PeerCommand),
+    /// Serves, asks, or misbehaves
+    #[command(subcommand)]
+    Stress(stress::PeerCommand),
 }
 
 fn run_peer(command: &PeerCommand) -> Result<(), Box<dyn Error>> {
@@ -46,14 +54,20 @@ fn run_peer(command: &PeerCommand) -> Result<(), Box<dyn Error>> {
     match command {
         PeerCommand::Demo(arguments) => demo::run_peer(arguments),
         PeerCommand::Bench(command) => bench::run_peer(command),
+        PeerCommand::Stress(command) => stress::run_peer(command),
     }
 }
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
-    let done = match Arguments::parse().command {
+    let command = Arguments::parse().command;
+    // What is done to a server under stress is no news.
+    let is_stressed = matches!(command, Command::Peer(PeerCommand::Stress(_)));
+    let level = if is_stressed { "error" } else { "warn" };
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
+    let done = match command {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Bench(command) => bench::run(&command).map(|()| ExitCode::SUCCESS),
+        Command::Stress(command) => stress::run(&command),
         Command::Peer(command) => run_peer(&command).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {

@@ -7,13 +7,13 @@ mod arena;
 mod bytes;
 mod idle;
 mod limits;
-mod machine;
+pub mod machine;
 mod mode;
-mod many;
+pub mod many;
 mod memory;
 mod oneway;
-mod procfs;
-mod report;
+pub mod procfs;
+pub mod report;
 mod rtt;
 
 use std::error::Error;
