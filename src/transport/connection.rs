@@ -11,6 +11,7 @@ use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 use nix::sys::time::TimeSpec;
 
 use super::credentials::Credentials;
+use super::limits::last_descriptor;
 use super::options::Negotiated;
 use crate::error::{Error, ErrorKind};
 use crate::ring::{RingError, Violation};
@@ -231,6 +232,7 @@ impl Interrupts {
     fn bell(&self) -> Option<&EventFd> {
         let make = || {
             let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+            let _turn = last_descriptor();
             EventFd::from_value_and_flags(0, flags)
                 .inspect_err(|errno| {
                     log::warn!("no eventfd for a connection, its events may take 100 ms: {errno}")

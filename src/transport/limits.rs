@@ -1,8 +1,16 @@
 //! Limits of the process that a server runs into.
 
 use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// Held by a listener while it gives up its spare descriptor to refuse a client, and by whoever opens one that the library
+/// can do without: else that one could take the place of the spare, and the next client would get no answer.
+pub(super) fn last_descriptor() -> MutexGuard<'static, ()> {
+    static LAST: Mutex<()> = Mutex::new(());
+    LAST.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Lifts this process's soft limit of open descriptors (`RLIMIT_NOFILE`) to the hard one. Answers with the soft limit
 /// before and now, in descriptors.

@@ -16,6 +16,7 @@ use super::bind::BoundPath;
 use super::connection::{Connection, LiveGuard, poll_readable};
 use super::credentials::{Credentials, PeerPolicy};
 use super::handshake::{Incoming as IncomingHandshake, Refusal, RingLimits, welcome};
+use super::limits::last_descriptor;
 use super::options::{DEFAULT_RING_BYTES, Options};
 use super::stream::Stream;
 use crate::error::{Error, ErrorKind};
@@ -297,6 +298,9 @@ impl Listener {
     /// Takes in as many as there are places, or one: so each has been listened to before it can be dropped as the oldest,
     /// and clients that keep coming do not hold up those that are there.
     pub(super) fn accept_waiting_clients(&mut self) -> Result<(), Error> {
+        if self.spare.is_none() {
+            self.spare = open_spare();
+        }
         let places = MAX_PENDING.saturating_sub(self.pending.len());
         for _ in 0..places.max(1) {
             match self.socket.accept() {
@@ -338,11 +342,11 @@ impl Listener {
     /// Out of descriptors: gives up the spare one for as long as it takes to say so to the next client.
     fn refuse_for_want_of_descriptors(&mut self, cause: &io::Error) -> Result<(), Error> {
         let Some(spare) = self.spare.take() else {
-            self.spare = open_spare();
             // Nothing to refuse with: leave the client in the backlog and do not spin on it.
             std::thread::sleep(Duration::from_millis(10));
             return Ok(());
         };
+        let _turn = last_descriptor();
         drop(spare);
         if let Ok((socket, _)) = self.socket.accept() {
             log::warn!("client refused: {cause}");
