@@ -218,7 +218,7 @@ impl Client {
 
     /// An error, unless the answer is there all the same.
     #[cold]
-    fn not_sent(&mut self, slot: usize, unsent: Unsent) -> Result<(), Error> {
+    pub(super) fn not_sent(&mut self, slot: usize, unsent: Unsent) -> Result<(), Error> {
         if self.state.tickets.is_ready(slot) {
             return Ok(());
         }

@@ -98,6 +98,7 @@
 
 mod backoff;
 mod breaker;
+mod batch;
 mod builder;
 mod calls;
 mod connection;
@@ -117,6 +118,7 @@ mod window;
 
 pub use backoff::{Backoff, Delays};
 pub use breaker::{BreakerState, BreakerStats, CircuitBreaker, CircuitBreakerBuilder, Permit};
+pub use batch::Batch;
 pub use builder::ClientBuilder;
 pub use connection::Client;
 pub use events::{Event, Events};

@@ -101,6 +101,24 @@ impl Client {
         Ok(Some((ticket, self.take_reply(slot, arrived))))
     }
 
+    /// As [`Client::collect_any`], without waiting: `None` also if no answer is there yet.
+    ///
+    /// # Errors
+    /// As [`Client::collect_any`].
+    #[expect(clippy::type_complexity, reason = "as above")]
+    pub fn try_collect_any(&mut self) -> Result<Option<(Ticket, Result<Reply<'_>, Error>)>, Error> {
+        let (slot, arrived) = match self.state.tickets.any_ready() {
+            Some(slot) => (slot, Arrived::Stored),
+            None => {
+                self.check_receiving()?;
+                let Some(found) = self.poll_for(Awaited::AnyTicket)? else { return Ok(None) };
+                found
+            }
+        };
+        let ticket = self.ticket(slot);
+        Ok(Some((ticket, self.take_reply(slot, arrived))))
+    }
+
     pub(super) fn ticket(&self, slot: usize) -> Ticket {
         Ticket { correlation: self.state.tickets.entry(slot).correlation }
     }

@@ -86,6 +86,13 @@ impl<'a, P: Platform, K: Kernel<P::Word>> Slot<'a, P, K> {
         self.producer.publish_record(self.prefix + self.written);
     }
 
+    /// As [`Slot::commit`], but [`Producer::flush`] publishes it.
+    #[inline]
+    pub(crate) fn append(self) {
+        self.put_header();
+        self.producer.put_record(self.prefix + self.written);
+    }
+
     /// Writes `bytes`, before anything else and as far as they fit, and puts them out of the caller's sight.
     #[inline]
     pub(crate) fn put_prefix(&mut self, bytes: &[u8; 8]) {

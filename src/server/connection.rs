@@ -26,7 +26,7 @@ const FIRST_RETRY_MS: u64 = 1;
 const LAST_RETRY_MS: u64 = 64;
 /// A connection that has said goodbye, and owes nothing, closes when nothing has come for this long: what the client sent
 /// before it saw the goodbye is still answered.
-const LINGER: Duration = Duration::from_millis(20);
+const LINGER: Duration = Duration::from_millis(50);
 
 /// How far a connection is with its goodbye.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

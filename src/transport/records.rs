@@ -165,6 +165,29 @@ impl Sender {
         self.send_taking_in_slowly(header, payload, deadline, other)
     }
 
+    /// As [`Sender::send_taking_in`], but a record that fits is published by [`Sender::flush`], or with whatever is sent
+    /// next.
+    #[inline(always)]
+    pub(crate) fn append_taking_in(
+        &mut self,
+        header: Header,
+        payload: &[u8],
+        deadline: Deadline,
+        other: &mut impl Meanwhile,
+    ) -> Result<(), Unsent> {
+        if !header.is_extended() && self.append(&header, payload) {
+            return Ok(());
+        }
+        let bytes = payload.len() + size_of::<u64>();
+        if header.is_extended() && bytes <= self.max_record_bytes() {
+            let mut slot = self.reserve_taking_in(header, bytes, deadline, other)?;
+            slot.write(payload);
+            slot.append();
+            return Ok(());
+        }
+        self.send_taking_in_slowly(header, payload, deadline, other)
+    }
+
     /// As [`Sender::send_taking_in`]; the message begins with its deadline if `header` says so.
     #[inline(never)]
     fn send_taking_in_slowly(

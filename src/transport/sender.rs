@@ -272,6 +272,18 @@ impl Sender {
         self.abandoned.is_none() && self.producer.push(header, payload).is_ok()
     }
 
+    /// As [`Sender::push`], as part of a batch: [`Sender::flush`] publishes it, or whatever is sent next.
+    #[inline(always)]
+    pub(super) fn append(&mut self, header: &Header, payload: &[u8]) -> bool {
+        self.abandoned.is_none() && self.producer.append(header, payload).is_ok()
+    }
+
+    /// Publishes what was appended.
+    #[inline(always)]
+    pub(crate) fn flush(&mut self) {
+        self.producer.flush();
+    }
+
     /// Whether the peer still reads: [`ErrorKind::PeerClosed`] if not.
     #[inline]
     pub(super) fn check_reader(&mut self) -> Result<(), Error> {

@@ -15,6 +15,7 @@ mod deferred;
 mod ending;
 mod events;
 mod failing;
+mod fragments;
 mod limits;
 mod with_client;
 

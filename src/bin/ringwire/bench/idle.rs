@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::limits::QUICK;
 use super::machine::raise_descriptor_limit;
-use super::many::{Connection, Plan, Ring, Transport, spawn_all};
+use super::many::{Called, Connection, Plan, Transport, spawn_all};
 use super::mode::Mode;
 use super::procfs::Activity;
 use super::report::print;
@@ -46,7 +46,7 @@ pub struct PeerArguments {
 }
 
 fn plan(connections: u32) -> Plan {
-    Plan { connections, messages: 1, size: 64, window: 1, mode: Mode::Adaptive }
+    Plan { connections, messages: 1, size: 64, window: 1, mode: Mode::Adaptive, placed: false }
 }
 
 /// Watches.
@@ -69,7 +69,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     thread::sleep(Duration::from_secs(arguments.seconds) / part);
     let after = read()?;
     let result = json!({
-        "bench": "idle", "layer": "stream", "connections": arguments.connections, "seconds": arguments.seconds,
+        "bench": "idle", "layer": "call", "connections": arguments.connections, "seconds": arguments.seconds,
         "threads": after.threads, "wakeups": after.switches() - before.switches(),
         "voluntary": after.voluntary - before.voluntary, "involuntary": after.involuntary - before.involuntary,
         "cpu_ms": after.cpu_ms - before.cpu_ms,
@@ -83,7 +83,7 @@ pub fn run_peer(arguments: &PeerArguments) -> Result<(), Box<dyn Error>> {
     let plan = plan(arguments.connections);
     match &arguments.address {
         None => {
-            let (server, address) = Ring::listen(&plan, &arguments.directory)?;
+            let (server, address) = Called::listen(&plan, &arguments.directory)?;
             say(&address)?;
             server.serve(&plan)
         }
@@ -103,7 +103,7 @@ fn wait_as_clients(plan: &Plan, address: &str) -> Result<(), Box<dyn Error>> {
             }
         }
     });
-    let mut connections = Ring::connect(plan, address, 0..plan.connections)?;
+    let mut connections = Called::connect(plan, address, 0..plan.connections)?;
     let ended = spawn_all(plan.connections, |_| {
         let mut connection = connections.pop().ok_or("as many connections as threads")?;
         let answered = answered.clone();

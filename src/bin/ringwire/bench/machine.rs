@@ -20,11 +20,15 @@ fn given() -> io::Result<&'static CpuSet> {
     }
 }
 
+/// The numbers of those cores.
+pub fn cores() -> io::Result<Vec<usize>> {
+    let given = given()?;
+    Ok((0..CpuSet::count()).filter(|core| given.is_set(*core).unwrap_or(false)).collect())
+}
+
 /// Binds the calling thread to the `index`-th of the cores that the process was given (modulo their number).
 pub fn pin(index: usize) -> io::Result<()> {
-    let given = given()?;
-    let cores: Vec<usize> =
-        (0..CpuSet::count()).filter(|core| given.is_set(*core).unwrap_or(false)).collect();
+    let cores = cores()?;
     let mut only = CpuSet::new();
     only.set(cores[index % cores.len().max(1)])?;
     sched_setaffinity(Pid::from_raw(0), &only)?;

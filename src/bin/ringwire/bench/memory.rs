@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::machine::raise_descriptor_limit;
-use super::many::{Connection, Plan, Ring, Transport};
+use super::many::{Called, Connection, Plan, Transport};
 use super::mode::Mode;
 use super::procfs::{Activity, Memory, status_kib};
 use super::report::{print, rounded};
@@ -62,7 +62,7 @@ pub struct PeerArguments {
 }
 
 fn plan(connections: u32, size: usize) -> Plan {
-    Plan { connections, messages: 1, size, window: 1, mode: Mode::Adaptive }
+    Plan { connections, messages: 1, size, window: 1, mode: Mode::Adaptive, placed: false }
 }
 
 /// The clients' process, which also reads what the server has.
@@ -88,7 +88,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     server.join()?;
     let each = |now: u64, before: u64| rounded((now as f64 - before as f64) / f64::from(further));
     let result = json!({
-        "bench": "memory", "layer": "stream", "connections": first, "active": arguments.active, "large": arguments.large,
+        "bench": "memory", "layer": "call", "connections": first, "active": arguments.active, "large": arguments.large,
         "private_kib": few.private_kib, "segment_kib": few.segment_kib, "total_kib": few.total_kib(),
         "stacks_kib": few.stacks_kib, "heap_kib": few.heap_kib,
         "other_kib": few.private_kib - few.stacks_kib - few.heap_kib,
@@ -110,7 +110,7 @@ struct Beside {
     threads: u64,
 }
 
-type Client = <Ring as Transport>::Connection;
+type Client = <Called as Transport>::Connection;
 
 /// All clients, which one thread serves in turn.
 struct Crowd {
@@ -121,7 +121,7 @@ struct Crowd {
 impl Crowd {
     fn grow(&mut self, count: u32) -> Result<(), Box<dyn Error>> {
         for (number, size) in (0..count).zip(SIZES.into_iter().cycle()) {
-            let connected = Ring::connect(&plan(1, size), &self.address, number..number + 1)?;
+            let connected = Called::connect(&plan(1, size), &self.address, number..number + 1)?;
             self.connections.extend(connected);
         }
         for _ in 0..ROUND_TRIPS {
@@ -180,7 +180,7 @@ pub fn run_peer(arguments: &PeerArguments) -> Result<(), Box<dyn Error>> {
     // As much as the pool's buffers, filled: whoever has them, they count.
     let pool = vec![7u8; POOL_BYTES];
     let large = vec![7u8; if arguments.large { LARGE_BYTES } else { 0 }];
-    let (server, address) = Ring::listen(&plan, &arguments.directory)?;
+    let (server, address) = Called::listen(&plan, &arguments.directory)?;
     say(&address)?;
     server.serve(&plan)?;
     std::hint::black_box((pool, large));

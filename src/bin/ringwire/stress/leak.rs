@@ -56,8 +56,8 @@ pub fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
         let growth = growth_kib(before, after);
         worst_kib = worst_kib.max(growth);
         verdict.tell(format_args!(
-            "cycle {number}: {count} connections; {} KiB, {growth:+} KiB",
-            after.memory.total_kib()
+            "cycle {number}: {count} connections; {} KiB, {growth:+} KiB; stacks {} KiB, heap {} KiB, segments {} KiB",
+            after.memory.total_kib(), after.memory.stacks_kib, after.memory.heap_kib, after.memory.segment_kib
         ));
         before = after;
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use super::super::machine::pin;
 use super::transport::{Connection, Plan};
 
 /// On both sides: a thousand threads take what they touch of it.
@@ -55,7 +56,7 @@ pub struct Outcome {
     pub reordered: u64,
     /// From the barrier, as the first client leaves it, to the last answer.
     pub elapsed: Duration,
-    /// From before a request is written to behind its answer.
+    /// From before a turn's first request is written to behind the last answer that came with this one.
     pub latency: Histogram<u64>,
     /// Why the first connection that did not last ended.
     pub error: Option<String>,
@@ -128,6 +129,10 @@ impl Client {
 
     fn run(mut self, mut connection: impl Connection, barrier: &Barrier) -> Self {
         let mut warm = connection.limit_waits(PATIENCE);
+        if self.plan.placed {
+            // As the server places its own: it counts connections from 1.
+            warm = warm.and_then(|()| Ok(pin(self.number as usize + 1)?));
+        }
         if warm.is_ok() {
             // Number 0: so that every page and thread is there.
             warm = self.exchange(&mut connection, 0..1);
@@ -151,23 +156,35 @@ impl Client {
         let (window, mut submitted, mut answered) = (self.plan.window as u64, numbers.start, numbers.start);
         while answered < numbers.end {
             let to = numbers.end.min(answered + window);
+            // One look at the clock for all that are sent together, before the first; and one for all answers that are
+            // there, behind the last.
+            let now = Instant::now();
             connection.submit(submitted..to, |number, payload| {
-                self.begun[(number % window) as usize] = Instant::now();
+                self.begun[(number % window) as usize] = now;
                 fill(payload, self.number, number);
             })?;
             submitted = to;
+            let first = answered;
             connection.collect(|number, payload| {
                 answered += 1;
                 self.take(number, payload);
             })?;
+            self.count_latency(first..answered);
         }
         Ok(())
     }
 
+    /// Of the answers to `numbers`, which are there now. (A wrong one counts as that whose place it has.)
+    fn count_latency(&mut self, numbers: Range<u64>) {
+        let now = Instant::now();
+        for number in numbers {
+            let begun = self.begun[(number % self.plan.window as u64) as usize];
+            self.latency.saturating_record((now - begun).as_nanos() as u64);
+        }
+    }
+
     #[inline]
     fn take(&mut self, number: u64, payload: &[u8]) {
-        let begun = self.begun[(number % self.plan.window as u64) as usize];
-        self.latency.saturating_record(begun.elapsed().as_nanos() as u64);
         self.reordered += u64::from(number != self.next);
         self.next = number + 1;
         self.right += u64::from(payload.len() == self.plan.size && is_right(payload, self.number, number));

@@ -1,14 +1,16 @@
 //! `bench many`: many connections at once, beside the same over Unix sockets and, one request at a time, over bare futex
 //! mailboxes.
 
+mod call;
 mod load;
 mod mailbox;
+mod plain;
 mod ring;
 mod socket;
 mod transport;
 
+pub use call::Called;
 pub use load::spawn_all;
-pub use ring::Ring;
 pub use transport::{Connection, Plan, Transport};
 
 use std::error::Error;
@@ -19,6 +21,8 @@ use serde_json::json;
 
 use self::load::Outcome;
 use self::mailbox::Mailboxes;
+use self::plain::Plain;
+use self::ring::Ring;
 use self::socket::Socket;
 use super::limits::QUICK;
 use super::machine::{raise_descriptor_limit, steal_ticks};
@@ -48,6 +52,15 @@ pub struct Arguments {
     /// What both ends of a ring do while they wait: with more connections than cores, spinning is at another one's cost
     #[arg(long, value_enum, default_value_t = Mode::Block)]
     mode: Mode,
+    /// Binds both threads of a connection to one core, each connection to the next of the cores
+    #[arg(long)]
+    placed: bool,
+    /// The library's server and clients, or bare streams
+    #[arg(long, value_enum, default_value_t = Layer::Call)]
+    layer: Layer,
+    /// Which Unix socket server to compare with
+    #[arg(long, value_enum, default_value_t = Peer::Both)]
+    peer: Peer,
     /// Times that each way is measured, in turn
     #[arg(long, default_value_t = 5)]
     runs: u32,
@@ -68,34 +81,60 @@ pub struct PeerArguments {
     plan: Plan,
 }
 
+/// What of the library is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Layer {
+    Call,
+    Stream,
+}
+
+/// What it is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Peer {
+    /// A buffered reader, and a write for each message: the bar of section "many" is held against this one
+    Plain,
+    /// One read and one write for all messages that are there
+    Batched,
+    /// One after the other
+    Both,
+    /// Nothing
+    None,
+}
+
 /// Who answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Way {
+    Call,
     Ring,
     Socket,
+    SocketBatched,
     Mailbox,
 }
 
 impl Way {
     const fn name(self) -> &'static str {
         match self {
+            Self::Call => "call",
             Self::Ring => "ring",
             Self::Socket => "socket",
+            Self::SocketBatched => "socket-batched",
             Self::Mailbox => "mailbox",
         }
     }
 
     fn measure(self, plan: &Plan) -> Result<Outcome, Box<dyn Error>> {
         match self {
+            Self::Call => one_run::<Called>(self, plan),
             Self::Ring => one_run::<Ring>(self, plan),
-            Self::Socket => one_run::<Socket>(self, plan),
+            Self::Socket => one_run::<Plain>(self, plan),
+            Self::SocketBatched => one_run::<Socket>(self, plan),
             Self::Mailbox => one_run::<Mailboxes>(self, plan),
         }
     }
 }
 
 fn plan(arguments: &Arguments) -> Result<Plan, Box<dyn Error>> {
-    let Arguments { connections, messages, size, window, mode, runs, quick, .. } = *arguments;
+    let Arguments { connections, messages, size, window, mode, placed, runs, quick, .. } = *arguments;
     let refused = connections == 0 || connections > MAX_CONNECTIONS || messages == 0 || runs == 0;
     if refused || window == 0 || window > MAX_WINDOW {
         return Err(format!(
@@ -103,7 +142,7 @@ fn plan(arguments: &Arguments) -> Result<Plan, Box<dyn Error>> {
         )
         .into());
     }
-    let plan = Plan { connections, messages, size, window, mode };
+    let plan = Plan { connections, messages, size, window, mode, placed };
     if !quick {
         return Ok(plan);
     }
@@ -115,8 +154,7 @@ fn plan(arguments: &Arguments) -> Result<Plan, Box<dyn Error>> {
 pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let plan = plan(arguments)?;
     raise_descriptor_limit()?;
-    let ways: &[Way] =
-        if plan.window == 1 { &[Way::Ring, Way::Socket, Way::Mailbox] } else { &[Way::Ring, Way::Socket] };
+    let ways = ways(arguments);
     let stolen_before = steal_ticks();
     let mut results: Vec<Results> = ways.iter().map(|_| Results::default()).collect();
     for _ in 0..arguments.runs {
@@ -126,15 +164,16 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     }
     let (ring, others) = results.split_first().ok_or("nothing measured")?;
     let mut result = json!({
-        "bench": "many", "layer": "stream", "connections": plan.connections, "messages": plan.messages,
-        "size": plan.size, "window": plan.window, "mode": plan.mode.name(), "runs": arguments.runs,
+        "bench": "many", "layer": if arguments.layer == Layer::Call { "call" } else { "stream" },
+        "connections": plan.connections, "messages": plan.messages, "size": plan.size, "window": plan.window,
+        "mode": plan.mode.name(), "placed": plan.placed, "runs": arguments.runs,
         "lost": ring.lost, "reordered": ring.reordered,
         "msgs_per_s": median(&ring.speeds).round(),
         "p50_ns": median(&ring.p50_ns), "p99_ns": median(&ring.p99_ns),
         "msgs_per_s_of_runs": ring.speeds.iter().map(|speed| speed.round()).collect::<Vec<_>>(),
     });
     for (way, other) in ways[1..].iter().zip(others) {
-        let name = way.name();
+        let name = way.name().replace('-', "_");
         let ratios: Vec<f64> =
             ring.speeds.iter().zip(&other.speeds).map(|(ring, other)| ring / other).collect();
         result[format!("{name}_msgs_per_s")] = median(&other.speeds).round().into();
@@ -151,6 +190,19 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         None if ring.lost + ring.reordered > 0 => Err("answers that are wrong or out of order".into()),
         None => Ok(()),
     }
+}
+
+/// The one measured, and those beside it.
+fn ways(arguments: &Arguments) -> Vec<Way> {
+    let measured = if arguments.layer == Layer::Call { Way::Call } else { Way::Ring };
+    let beside: &[Way] = match arguments.peer {
+        Peer::Plain => &[Way::Socket],
+        Peer::Batched => &[Way::SocketBatched],
+        Peer::Both => &[Way::Socket, Way::SocketBatched],
+        Peer::None => &[],
+    };
+    let mailbox = (arguments.window == 1).then_some(Way::Mailbox);
+    std::iter::once(measured).chain(beside.iter().copied()).chain(mailbox).collect()
 }
 
 /// Of all runs of one way.
@@ -179,9 +231,10 @@ impl Results {
 fn one_run<T: Transport>(way: Way, plan: &Plan) -> Result<Outcome, Box<dyn Error>> {
     let directory = PrivateDirectory::create()?;
     let path = directory.path().to_str().ok_or("temporary directory with a name that is not UTF-8")?;
-    let [connections, messages, size, window, mode] = &plan.to_arguments();
-    let mut peer =
-        spawn_heard(["peer", "bench", "many", way.name(), path, connections, messages, size, window, mode])?;
+    let arguments = plan.to_arguments();
+    let mut peer = spawn_heard(
+        ["peer", "bench", "many", way.name(), path].into_iter().chain(arguments.iter().map(String::as_str)),
+    )?;
     let address = peer.hear()?;
     let clients = T::connect(plan, address.trim_end(), 0..plan.connections)?;
     let outcome = load::run(plan, clients)?;
@@ -194,8 +247,10 @@ fn one_run<T: Transport>(way: Way, plan: &Plan) -> Result<Outcome, Box<dyn Error
 /// The server process.
 pub fn run_peer(arguments: &PeerArguments) -> Result<(), Box<dyn Error>> {
     match arguments.way {
+        Way::Call => serve::<Called>(arguments),
         Way::Ring => serve::<Ring>(arguments),
-        Way::Socket => serve::<Socket>(arguments),
+        Way::Socket => serve::<Plain>(arguments),
+        Way::SocketBatched => serve::<Socket>(arguments),
         Way::Mailbox => serve::<Mailboxes>(arguments),
     }
 }

@@ -21,7 +21,7 @@ const MIN_RING_BYTES: usize = 64 << 10;
 const MAX_RING_BYTES: usize = 1 << 30;
 
 /// Room for all that is under way, some times over: so hardly ever does anybody wait for room.
-fn ring_bytes(plan: &Plan) -> Result<u32, Box<dyn Error>> {
+pub fn ring_bytes(plan: &Plan) -> Result<u32, Box<dyn Error>> {
     let window = plan.size.saturating_add(RECORD_SPARE_BYTES).saturating_mul(2 * plan.window);
     if window > MAX_RING_BYTES {
         return Err("--size times --window is too large for a ring".into());

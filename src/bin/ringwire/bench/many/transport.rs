@@ -20,6 +20,9 @@ pub struct Plan {
     pub window: usize,
     /// What a ring's ends do while they wait
     pub mode: Mode,
+    /// Both threads of a connection are bound to one core
+    #[arg(action = clap::ArgAction::Set)]
+    pub placed: bool,
 }
 
 impl Plan {
@@ -29,14 +32,15 @@ impl Plan {
     }
 
     /// As the second process takes it.
-    pub fn to_arguments(self) -> [String; 5] {
-        let Self { connections, messages, size, window, mode } = self;
+    pub fn to_arguments(self) -> [String; 6] {
+        let Self { connections, messages, size, window, mode, placed } = self;
         [
             connections.to_string(),
             messages.to_string(),
             size.to_string(),
             window.to_string(),
             mode.name().into(),
+            placed.to_string(),
         ]
     }
 }
