@@ -12,6 +12,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
+use ringwire::transport::limit_malloc_arenas;
 use ringwire::{Client, Server, ServerHandle};
 use serde_json::{Value, json};
 
@@ -33,7 +34,10 @@ const STOP: u16 = 5;
 /// Nothing becomes of it but work.
 pub const NOTE: u16 = 6;
 
-const PIECE_BYTES: usize = 4 << 10;
+const ARENAS: u32 = 2;
+const PIECE_BYTES: usize = 1 << 10;
+/// What fits into one record of the default rings, which all but hostile clients have.
+const MIRRORED_IN_PLACE_BYTES: usize = 16 << 10;
 /// A server that is asked how it is answers within this, whatever else it has to do.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -64,6 +68,8 @@ pub fn now_ns() -> Result<u64, Box<dyn Error>> {
 
 /// The server's process.
 pub fn run_peer(arguments: &PeerArguments) -> Result<(), Box<dyn Error>> {
+    // Before there is a thread: else each of many takes part in filling arenas that are never given back.
+    limit_malloc_arenas(ARENAS)?;
     if let Some(descriptors) = arguments.descriptors {
         let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
         setrlimit(Resource::RLIMIT_NOFILE, descriptors.min(most), most)?;
@@ -72,9 +78,20 @@ pub fn run_peer(arguments: &PeerArguments) -> Result<(), Box<dyn Error>> {
         .max_connections(arguments.max_connections)
         .ring_bytes(arguments.ring_bytes)
         .handle(MIRROR, |request, reply| {
-            let mut bytes = request.payload().to_vec();
-            mirror(&mut bytes);
-            reply.send(&bytes)
+            let payload = request.payload();
+            if payload.len() > MIRRORED_IN_PLACE_BYTES {
+                let mut bytes = payload.to_vec();
+                mirror(&mut bytes);
+                return reply.send(&bytes);
+            }
+            reply.send_with(payload.len(), |slot| {
+                let (mut piece, mut at) = ([0; PIECE_BYTES], 0);
+                while at < payload.len() {
+                    let count = payload.copy_from(at, &mut piece);
+                    mirror(&mut piece[..count]);
+                    at += slot.write(&piece[..count]);
+                }
+            })
         })
         .handle(SUM, |request, reply| {
             let mut payload = request.payload();

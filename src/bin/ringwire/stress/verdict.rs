@@ -36,7 +36,7 @@ impl Bar {
 }
 
 /// Whether bars on time mean anything in this build.
-const JUDGES_TIME: bool = !cfg!(debug_assertions);
+const IS_RELEASE: bool = !cfg!(debug_assertions);
 
 impl Verdict {
     /// Of `suite`, run with `options` and `seed`.
@@ -73,16 +73,17 @@ impl Verdict {
         self.judge(name, found, format!("< {bar}"), Some(found < bar));
     }
 
-    /// A duration that must be below `bar`; judged in release builds.
-    pub fn time_below(&mut self, name: &str, found: impl Into<f64>, bar: impl Into<f64>) {
+    /// A duration, or memory that grows with what the compiler leaves out, that must be below `bar`; judged in release
+    /// builds.
+    pub fn below_in_release(&mut self, name: &str, found: impl Into<f64>, bar: impl Into<f64>) {
         let (found, bar) = (found.into(), bar.into());
-        self.judge(name, found, format!("< {bar}"), JUDGES_TIME.then_some(found < bar));
+        self.judge(name, found, format!("< {bar}"), IS_RELEASE.then_some(found < bar));
     }
 
     /// A speed that must be above `bar`; judged in release builds.
-    pub fn speed_above(&mut self, name: &str, found: impl Into<f64>, bar: impl Into<f64>) {
+    pub fn above_in_release(&mut self, name: &str, found: impl Into<f64>, bar: impl Into<f64>) {
         let (found, bar) = (found.into(), bar.into());
-        self.judge(name, found, format!("> {bar}"), JUDGES_TIME.then_some(found > bar));
+        self.judge(name, found, format!("> {bar}"), IS_RELEASE.then_some(found > bar));
     }
 
     fn judge(&mut self, name: &str, found: f64, bar: String, met: Option<bool>) {
