@@ -104,7 +104,7 @@ fn wait_as_clients(plan: &Plan, address: &str) -> Result<(), Box<dyn Error>> {
         }
     });
     let mut connections = Called::connect(plan, address, 0..plan.connections)?;
-    let ended = spawn_all(plan.connections, |_| {
+    let ended = spawn_all(plan.connections, false, |_| {
         let mut connection = connections.pop().ok_or("as many connections as threads")?;
         let answered = answered.clone();
         Ok(move || {

@@ -7,8 +7,10 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Args;
+use ringwire::buffer::{Buffer, Pool, PoolConfig};
 use serde_json::json;
 
+use super::churn;
 use super::machine::raise_descriptor_limit;
 use super::many::{Called, Connection, Plan, Transport};
 use super::mode::Mode;
@@ -22,9 +24,6 @@ const SIZES: [usize; 2] = [64, 1024];
 const ROUND_TRIPS: u64 = 200;
 /// Until traffic is in full swing, or has ceased: an idle connection is on the lifeline after 10 ms.
 const SETTLE: Duration = Duration::from_millis(500);
-/// What the buffers of 4 KiB and 64 KiB may take in all, and the large one.
-const POOL_BYTES: usize = 512 << 10;
-const LARGE_BYTES: usize = 1 << 20;
 
 /// `bench memory`
 #[derive(Args, Debug)]
@@ -44,6 +43,9 @@ pub struct Arguments {
     /// Have the buffer of 1 MiB lent too
     #[arg(long)]
     large: bool,
+    /// Instead: open and close all connections so many times, and look at what is left
+    #[arg(long)]
+    cycles: Option<u32>,
     /// A tenth of the connections: to try it out, not to quote
     #[arg(long)]
     quick: bool,
@@ -59,6 +61,8 @@ pub struct PeerArguments {
     connections: u32,
     #[arg(action = clap::ArgAction::Set)]
     large: bool,
+    #[arg(action = clap::ArgAction::Set)]
+    pool: bool,
 }
 
 fn plan(connections: u32, size: usize) -> Plan {
@@ -77,15 +81,19 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let directory = PrivateDirectory::create()?;
     let path = directory.path().to_str().ok_or("temporary directory with a name that is not UTF-8")?;
     let large = if arguments.large { "true" } else { "false" };
-    let mut server = spawn_heard(["peer", "bench", "memory", path, &all.to_string(), large])?;
+    let pool = if arguments.cycles.is_none() { "true" } else { "false" };
+    let mut server = spawn_heard(["peer", "bench", "memory", path, &all.to_string(), large, pool])?;
     let address = server.hear()?;
+    if let Some(cycles) = arguments.cycles {
+        return churn::run(&server, address.trim_end(), first, cycles.max(1), arguments.json);
+    }
     let mut crowd = Crowd { address: address.trim_end().to_owned(), connections: Vec::new() };
     crowd.grow(first)?;
     let (few, beside) = crowd.measure(&server, arguments.active)?;
     crowd.grow(further)?;
     let (many, _) = crowd.measure(&server, arguments.active)?;
     drop(crowd);
-    server.join()?;
+    drop(server);
     let each = |now: u64, before: u64| rounded((now as f64 - before as f64) / f64::from(further));
     let result = json!({
         "bench": "memory", "layer": "call", "connections": first, "active": arguments.active, "large": arguments.large,
@@ -174,15 +182,30 @@ fn exchange(connections: &mut [Client]) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The server.
+/// The server, which the first process ends.
 pub fn run_peer(arguments: &PeerArguments) -> Result<(), Box<dyn Error>> {
     let plan = plan(arguments.connections, SIZES[1]);
-    // As much as the pool's buffers, filled: whoever has them, they count.
-    let pool = vec![7u8; POOL_BYTES];
-    let large = vec![7u8; if arguments.large { LARGE_BYTES } else { 0 }];
-    let (server, address) = Called::listen(&plan, &arguments.directory)?;
-    say(&address)?;
-    server.serve(&plan)?;
-    std::hint::black_box((pool, large));
+    let lent = if arguments.pool { lend_all(arguments.large)? } else { Vec::new() };
+    let path = arguments.directory.join("memory.sock");
+    let server = Called::builder(&plan, &path)?.build()?;
+    say(path.to_str().ok_or("temporary directory with a name that is not UTF-8")?)?;
+    server.serve()?;
+    drop(lent);
     Ok(())
+}
+
+/// Every buffer of a pool like the server's own, filled.
+fn lend_all(large: bool) -> Result<Vec<Buffer>, Box<dyn Error>> {
+    let config = PoolConfig::default();
+    let pool = Pool::new(config)?;
+    let tiers = [config.small, config.medium, config.large];
+    let mut lent = Vec::new();
+    for tier in &tiers[..if large { 3 } else { 2 }] {
+        for _ in 0..tier.count {
+            let mut buffer = pool.try_acquire(tier.buffer_bytes)?;
+            buffer.fill(7);
+            lent.push(buffer);
+        }
+    }
+    Ok(lent)
 }

@@ -5,7 +5,9 @@
 
 mod arena;
 mod bytes;
+mod churn;
 mod idle;
+mod latency;
 mod limits;
 pub mod machine;
 mod mode;
@@ -15,6 +17,7 @@ mod oneway;
 pub mod procfs;
 pub mod report;
 mod rtt;
+mod tokens;
 
 use std::error::Error;
 
@@ -37,6 +40,10 @@ pub enum Command {
     Memory(memory::Arguments),
     /// Wake-ups and processor time of connections on which nothing happens
     Idle(idle::Arguments),
+    /// A streamed response of many small items
+    Tokens(tokens::Arguments),
+    /// One connection of the latency class beside many busy ones
+    Latency(latency::Arguments),
 }
 
 /// The second process of a measurement.
@@ -56,6 +63,10 @@ pub enum PeerCommand {
     Memory(memory::PeerArguments),
     /// Waits
     Idle(idle::PeerArguments),
+    /// Streams
+    Tokens(tokens::PeerArguments),
+    /// Answers one of many first
+    Latency(latency::PeerArguments),
 }
 
 /// Runs the first process.
@@ -68,6 +79,8 @@ pub fn run(command: &Command) -> Result<(), Box<dyn Error>> {
         Command::Many(arguments) => many::run(arguments),
         Command::Memory(arguments) => memory::run(arguments),
         Command::Idle(arguments) => idle::run(arguments),
+        Command::Tokens(arguments) => tokens::run(arguments),
+        Command::Latency(arguments) => latency::run(arguments),
     }
 }
 
@@ -81,5 +94,7 @@ pub fn run_peer(command: &PeerCommand) -> Result<(), Box<dyn Error>> {
         PeerCommand::Many(arguments) => many::run_peer(arguments),
         PeerCommand::Memory(arguments) => memory::run_peer(arguments),
         PeerCommand::Idle(arguments) => idle::run_peer(arguments),
+        PeerCommand::Tokens(arguments) => tokens::run_peer(arguments),
+        PeerCommand::Latency(arguments) => latency::run_peer(arguments),
     }
 }

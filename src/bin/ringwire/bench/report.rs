@@ -49,7 +49,12 @@ impl Samples {
 
     /// The share of samples (0 to 1) below `ns`.
     pub fn share_below(&self, ns: u64) -> f64 {
-        self.ns.iter().filter(|sample| **sample < ns).count() as f64 / self.ns.len().max(1) as f64
+        self.count_below(ns) as f64 / self.ns.len().max(1) as f64
+    }
+
+    /// How many samples are below `ns`.
+    pub fn count_below(&self, ns: u64) -> usize {
+        self.ns.iter().filter(|sample| **sample < ns).count()
     }
 }
 

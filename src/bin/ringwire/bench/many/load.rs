@@ -21,8 +21,10 @@ const MIN_NS: u64 = 100;
 const MAX_NS: u64 = 60_000_000_000;
 
 /// Runs `count` closures that `make` gives, each on a thread of its own, until all have ended; the first error if any.
+/// With `placed`, each thread on the next of the cores.
 pub fn spawn_all<F>(
     count: u32,
+    placed: bool,
     mut make: impl FnMut(u32) -> Result<F, Box<dyn Error>>,
 ) -> Result<(), Box<dyn Error>>
 where
@@ -32,13 +34,21 @@ where
     for number in 0..count {
         let run = make(number)?;
         // Errors as text: they cross threads.
-        threads.push(spawn(move || run().map_err(|error| error.to_string()))?);
+        threads.push(spawn(move || {
+            place(placed, number).and_then(|()| run()).map_err(|error| error.to_string())
+        })?);
     }
     let mut first = Ok(());
     for thread in threads {
         first = first.and(thread.join().unwrap_or_else(|_| Err("a thread panicked".to_owned())));
     }
     first.map_err(Into::into)
+}
+
+/// Binds the calling thread to the core of connection `number`, the same in both processes.
+fn place(placed: bool, number: u32) -> Result<(), Box<dyn Error>> {
+    // As the library's server places its own: it counts connections from 1.
+    if placed { Ok(pin(number as usize + 1)?) } else { Ok(()) }
 }
 
 fn spawn<T: Send + 'static>(
@@ -129,10 +139,7 @@ impl Client {
 
     fn run(mut self, mut connection: impl Connection, barrier: &Barrier) -> Self {
         let mut warm = connection.limit_waits(PATIENCE);
-        if self.plan.placed {
-            // As the server places its own: it counts connections from 1.
-            warm = warm.and_then(|()| Ok(pin(self.number as usize + 1)?));
-        }
+        warm = warm.and_then(|()| place(self.plan.placed, self.number));
         if warm.is_ok() {
             // Number 0: so that every page and thread is there.
             warm = self.exchange(&mut connection, 0..1);

@@ -84,7 +84,7 @@ impl Transport for Mailboxes {
 
     fn serve(self, plan: &Plan) -> Result<(), Box<dyn Error>> {
         let requests = u32::try_from(plan.requests())?;
-        spawn_all(plan.connections, |number| {
+        spawn_all(plan.connections, plan.placed, |number| {
             let mailbox = Mailbox::new(&self.arena, plan, number)?;
             Ok(move || {
                 mailbox.echo(requests);

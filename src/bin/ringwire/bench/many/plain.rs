@@ -32,7 +32,7 @@ impl Transport for Plain {
     }
 
     fn serve(self, plan: &Plan) -> Result<(), Box<dyn Error>> {
-        spawn_all(plan.connections, |_| {
+        spawn_all(plan.connections, plan.placed, |_| {
             let (socket, _) = self.listener.accept()?;
             Ok(move || echo(&socket))
         })

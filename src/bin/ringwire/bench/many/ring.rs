@@ -49,7 +49,7 @@ impl Transport for Ring {
     }
 
     fn serve(mut self, plan: &Plan) -> Result<(), Box<dyn Error>> {
-        spawn_all(plan.connections, |_| {
+        spawn_all(plan.connections, plan.placed, |_| {
             let stream = self.listener.accept()?;
             Ok(move || echo(stream))
         })

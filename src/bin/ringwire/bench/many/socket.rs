@@ -72,7 +72,7 @@ impl Transport for Socket {
 
     fn serve(self, plan: &Plan) -> Result<(), Box<dyn Error>> {
         let plan = *plan;
-        spawn_all(plan.connections, |_| {
+        spawn_all(plan.connections, plan.placed, |_| {
             let (socket, _) = self.listener.accept()?;
             Ok(move || echo(socket, &plan))
         })

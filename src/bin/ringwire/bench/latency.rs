@@ -1,0 +1,164 @@
+//! `bench latency`: one connection of the latency class, beside many that send without pause.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use ringwire::client::ECHO;
+use ringwire::transport::{Counter, DEFAULT_LATENCY_PRIORITY, enter_latency_class};
+use ringwire::{Client, Server, WaitStrategy};
+use serde_json::json;
+
+use super::limits::QUICK;
+use super::machine::{cores, raise_descriptor_limit, steal_ticks};
+use super::report::{Samples, print, rounded};
+use crate::child::{PrivateDirectory, say, spawn_heard};
+
+/// On both sides: a thousand threads take what they touch of it.
+const STACK_BYTES: usize = 64 << 10;
+/// Until all the others send.
+const SETTLE: Duration = Duration::from_secs(1);
+/// Upper ends of the histogram's classes in microseconds.
+const CLASSES_US: [u64; 12] = [2, 3, 4, 5, 7, 10, 15, 20, 50, 100, 1_000, 10_000];
+
+/// `bench latency`
+#[derive(Args, Debug)]
+pub struct Arguments {
+    /// Connections beside the one that is measured, each with a thread that calls without pause
+    #[arg(long, default_value_t = 999)]
+    others: u32,
+    /// Bytes of their requests
+    #[arg(long, default_value_t = 4096)]
+    others_size: usize,
+    /// Requests that are measured
+    #[arg(long, default_value_t = 10_000)]
+    messages: u32,
+    /// Bytes of such a request, and of its answer
+    #[arg(long, default_value_t = 1024)]
+    size: usize,
+    /// Time over which they are spread
+    #[arg(long, default_value_t = 20)]
+    seconds: u32,
+    /// Do not ask for the latency class: a connection like all others
+    #[arg(long)]
+    ordinary: bool,
+    /// A hundredth of the messages, the time and the others: to try it out, not to quote
+    #[arg(long)]
+    quick: bool,
+    /// One JSON object per line
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the second process is told.
+#[derive(Args, Debug)]
+pub struct PeerArguments {
+    directory: PathBuf,
+    connections: usize,
+}
+
+/// The clients.
+pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    if arguments.messages == 0 || arguments.seconds == 0 {
+        return Err("--messages and --seconds take at least 1".into());
+    }
+    let part = if arguments.quick { QUICK } else { 1 };
+    let (others, messages) = (arguments.others.div_ceil(part), arguments.messages.div_ceil(part));
+    let pause = Duration::from_secs(arguments.seconds.into()) / arguments.messages;
+    raise_descriptor_limit()?;
+    let directory = PrivateDirectory::create()?;
+    let path = directory.path().to_str().ok_or("temporary directory with a name that is not UTF-8")?;
+    let mut server = spawn_heard(["peer", "bench", "latency", path, &(others + 1).to_string()])?;
+    let address = server.hear()?;
+    let address = address.trim_end();
+    let stop = Arc::new(Counter::new(0));
+    let crowd = start_crowd(address, others, arguments.others_size, &stop)?;
+    thread::sleep(SETTLE / part);
+    let stolen_before = steal_ticks();
+    let measured = measure(address, arguments, messages, pause);
+    stop.add(1);
+    let mut answered = 0;
+    for other in crowd {
+        answered += other.join().map_err(|_| "a client panicked")??;
+    }
+    let (mut samples, realtime) = measured?;
+    let counts = CLASSES_US.map(|us| samples.count_below(us * 1000));
+    let histogram: serde_json::Map<_, _> =
+        CLASSES_US.iter().zip(counts).map(|(us, count)| (format!("below_{us}_us"), count.into())).collect();
+    let result = json!({
+        "bench": "latency", "others": others, "others_size": arguments.others_size, "messages": messages,
+        "size": arguments.size, "class": !arguments.ordinary, "realtime": realtime,
+        "below_10_us": rounded(100.0 * samples.share_below(10_000)) , "p50_ns": samples.quantile(500),
+        "p99_ns": samples.quantile(990), "p999_ns": samples.quantile(999), "max_ns": samples.quantile(1000),
+        "histogram": histogram, "others_answered": answered, "steal_ticks": steal_ticks() - stolen_before,
+    });
+    print(arguments.json, &result)?;
+    Ok(())
+}
+
+type Crowd = Vec<thread::JoinHandle<Result<u64, String>>>;
+
+/// Clients that call without pause until `stop`; each says how often it was answered.
+fn start_crowd(address: &str, count: u32, size: usize, stop: &Arc<Counter>) -> Result<Crowd, Box<dyn Error>> {
+    let mut crowd = Crowd::new();
+    for _ in 0..count {
+        let mut client = Client::builder(address).strategy(WaitStrategy::ParkAtOnce).connect()?;
+        let (stop, request) = (Arc::clone(stop), vec![7; size]);
+        let run = move || {
+            let mut answered = 0;
+            while stop.get() == 0 {
+                client.call(ECHO, &request).map_err(|error| error.to_string())?;
+                answered += 1;
+            }
+            Ok(answered)
+        };
+        crowd.push(thread::Builder::new().stack_size(STACK_BYTES).spawn(run)?);
+    }
+    Ok(crowd)
+}
+
+/// Latencies, and whether this thread had a real-time priority.
+fn measure(
+    address: &str,
+    arguments: &Arguments,
+    messages: u32,
+    pause: Duration,
+) -> Result<(Samples, bool), Box<dyn Error>> {
+    let core = u32::try_from(*cores()?.first().ok_or("no core")?)?;
+    let mut builder = Client::builder(address).strategy(WaitStrategy::ParkAtOnce);
+    if !arguments.ordinary {
+        builder = builder.latency_class(core);
+    }
+    let guard =
+        (!arguments.ordinary).then(|| enter_latency_class(core, DEFAULT_LATENCY_PRIORITY)).transpose()?;
+    let mut client = builder.connect()?;
+    let (request, mut answer) = (vec![3; arguments.size], Vec::new());
+    client.call_into(ECHO, &request, &mut answer)?;
+    let mut samples = Samples::with_capacity(messages as usize);
+    for _ in 0..messages {
+        thread::sleep(pause);
+        let started = Instant::now();
+        client.call_into(ECHO, &request, &mut answer)?;
+        samples.push(u64::try_from(started.elapsed().as_nanos())?);
+        if answer != request {
+            return Err("a wrong answer".into());
+        }
+    }
+    Ok((samples, guard.is_some_and(|guard| guard.is_realtime())))
+}
+
+/// The server, which the first process ends.
+pub fn run_peer(arguments: &PeerArguments) -> Result<(), Box<dyn Error>> {
+    let path = arguments.directory.join("latency.sock");
+    let core = u32::try_from(*cores()?.first().ok_or("no core")?)?;
+    let server = Server::builder(&path)
+        .max_connections(arguments.connections)
+        .wait_strategy(WaitStrategy::ParkAtOnce)
+        .latency_class(core)
+        .build()?;
+    say(path.to_str().ok_or("temporary directory with a name that is not UTF-8")?)?;
+    Ok(server.serve()?)
+}
