@@ -80,7 +80,7 @@ impl Verdict {
         self.judge(name, found, format!("< {bar}"), IS_RELEASE.then_some(found < bar));
     }
 
-    /// A speed that must be above `bar`; judged in release builds.
+    /// A speed, or a share, that must be above `bar`; judged in release builds.
     pub fn above_in_release(&mut self, name: &str, found: impl Into<f64>, bar: impl Into<f64>) {
         let (found, bar) = (found.into(), bar.into());
         self.judge(name, found, format!("> {bar}"), IS_RELEASE.then_some(found > bar));
