@@ -117,8 +117,8 @@ mod waiting;
 mod window;
 
 pub use backoff::{Backoff, Delays};
-pub use breaker::{BreakerState, BreakerStats, CircuitBreaker, CircuitBreakerBuilder, Permit};
 pub use batch::Batch;
+pub use breaker::{BreakerState, BreakerStats, CircuitBreaker, CircuitBreakerBuilder, Permit};
 pub use builder::ClientBuilder;
 pub use connection::Client;
 pub use events::{Event, Events};

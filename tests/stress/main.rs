@@ -90,3 +90,40 @@ fn a_suite_says_what_it_does_not_know_and_repeats_a_seed() {
     assert!(said.starts_with("stress chaos, short form, seed 77\n"), "{said}");
     assert!(said.contains("recovery_slowest_ms") && said.contains("met"), "{said}");
 }
+
+#[test]
+fn connections_lose_nothing() {
+    let result = passes(&["connections"]);
+    assert_eq!((&result["connections"], &result["requests_on_each"]), (&100.into(), &100.into()));
+    assert!(result["answered_per_s_with_window_1"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn the_latency_class_is_measured_beside_others() {
+    let (code, said) = stress(&["latency", "--short", "--json"]);
+    let result = said.lines().find_map(|line| serde_json::from_str::<Value>(line).ok()).unwrap();
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(result["measured"]["messages"], 300, "{said}");
+    assert!(result["measured"]["others_answered"].as_u64().unwrap() > 0, "{said}");
+    assert!(result["slowest_ns"].as_u64().unwrap() > 0, "{said}");
+}
+
+#[test]
+fn a_session_opens_the_files_of_a_directory_and_wrongs_nobody() {
+    let files = tempfile::tempdir().unwrap();
+    std::fs::create_dir(files.path().join("below")).unwrap();
+    for (name, bytes) in [("a.rs", 1 << 10), ("below/b.rs", 70_000), ("large", 5 << 20)] {
+        let content: Vec<u8> = (0..bytes).map(|at: u32| (at / 7 % 251) as u8).collect();
+        std::fs::write(files.path().join(name), content).unwrap();
+    }
+    std::fs::write(files.path().join("small"), "no file of an editor's day").unwrap();
+    let result = passes(&["session", files.path().to_str().unwrap()]);
+    assert_eq!(result["files"], 3, "{result}");
+    assert!(result["bytes_of_files"].as_u64().unwrap() > 0, "{result}");
+    for kind in ["completion", "cancellation", "first_token", "file"] {
+        assert!(result[kind]["count"].as_u64().unwrap() > 0, "{kind}: {result}");
+    }
+    let (code, said) = stress(&["session", files.path().join("below/b.rs").to_str().unwrap()]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("reading the directory"), "{said}");
+}

@@ -45,7 +45,8 @@ pub fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     let seed = options.seed();
     let mut verdict = Verdict::new("memory", options, seed);
     let directory = PrivateDirectory::create()?;
-    let (small, large) = options.form().choose(((60, 20), (10, 2)), ((500, 100), (100, 10)), ((500, 1000), (100, 500)));
+    let (small, large) =
+        options.form().choose(((60, 20), (10, 2)), ((500, 100), (100, 10)), ((500, 1000), (100, 500)));
     let group = |(connections, messages), bytes, message_type, ring_bytes| Group {
         connections,
         messages,
@@ -54,10 +55,7 @@ pub fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
         ring_bytes,
     };
     // Through rings that do not hold them, so that each has to be put together in a buffer.
-    let all = [
-        group(small, SMALL_BYTES, SUM, SMALL_RING_BYTES),
-        group(large, LARGE_BYTES, SUM, 64 << 10),
-    ];
+    let all = [group(small, SMALL_BYTES, SUM, SMALL_RING_BYTES), group(large, LARGE_BYTES, SUM, 64 << 10)];
     let exhausted = observe(&directory.path().join("all.sock"), &all, seed, &verdict)?;
     exhausted.report(&mut verdict);
     let part = options.form().choose(20, 4, 1);
@@ -68,7 +66,11 @@ pub fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     let calm = observe(&directory.path().join("calm.sock"), &calm, seed, &verdict)?;
     verdict.note("calm_whole_kib", calm.peak.whole);
     verdict.note("calm_large_buffer_kib", calm.peak.large);
-    verdict.below_in_release("whole_of_100_connections_without_large_buffer_kib", calm.peak.whole as f64, WHOLE_KIB);
+    verdict.below_in_release(
+        "whole_of_100_connections_without_large_buffer_kib",
+        calm.peak.whole as f64,
+        WHOLE_KIB,
+    );
     verdict.at_most("wrong_answers", (exhausted.wrong + calm.wrong) as f64, 0.0);
     verdict.at_most("unanswered", (exhausted.unanswered + calm.unanswered) as f64, 0.0);
     verdict.at_most("buffers_left_over", (exhausted.left_over + calm.left_over) as f64, 0.0);
@@ -185,17 +187,8 @@ fn observe(socket: &Path, groups: &[Group], seed: u64, verdict: &Verdict) -> Res
         thread::sleep(BETWEEN_SAMPLES);
     }
     let seconds = started.elapsed().as_secs_f64();
-    let mut seen = Seen {
-        idle,
-        peak,
-        samples,
-        answered: 0,
-        refused: 0,
-        wrong: 0,
-        unanswered: 0,
-        left_over: 0,
-        seconds,
-    };
+    let mut seen =
+        Seen { idle, peak, samples, answered: 0, refused: 0, wrong: 0, unanswered: 0, left_over: 0, seconds };
     for thread in threads {
         let work = thread.join().map_err(|_| "a client panicked")?;
         seen.answered += work.answered;

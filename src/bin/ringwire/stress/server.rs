@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::payload::{mirror, sum};
 use super::session;
-use crate::bench::procfs::{Activity, Memory};
+use crate::bench::procfs::Memory;
 use crate::child::{Peer, say, spawn_heard};
 
 /// Answers with every bit turned round.
@@ -213,7 +213,7 @@ impl Footprint {
         Ok(Self {
             memory: Memory::of(id)?,
             descriptors: fs::read_dir(format!("/proc/{id}/fd"))?.count() as u64,
-            threads: Activity::of(id)?.threads,
+            threads: fs::read_dir(format!("/proc/{id}/task"))?.count() as u64,
             mappings: fs::read_to_string(format!("/proc/{id}/maps"))?.lines().count() as u64,
         })
     }

@@ -104,7 +104,11 @@ impl Verdict {
             let result: Map<String, Value> = fields.map(|(name, value)| (name.into(), value)).collect();
             println!("{}", Value::Object(result));
         } else {
-            let names = self.figures.iter().map(|(name, _)| name.len()).chain(self.bars.iter().map(|bar| bar.name.len()));
+            let names = self
+                .figures
+                .iter()
+                .map(|(name, _)| name.len())
+                .chain(self.bars.iter().map(|bar| bar.name.len()));
             let width = names.max().unwrap_or(0);
             for (name, value) in self.figures.iter().skip(3) {
                 println!("{name:width$}  {value}");

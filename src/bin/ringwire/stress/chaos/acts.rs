@@ -102,7 +102,9 @@ fn corrupt_segments(stage: &mut Stage) -> Result<String, Box<dyn Error>> {
     if stage.random.below(2) == 0 {
         stage.hold(hostile);
     }
-    Ok(format!("{CLIENTS} segments, {steps} steps: the server hung up on {hung_up}, {left} went by themselves"))
+    Ok(format!(
+        "{CLIENTS} segments, {steps} steps: the server hung up on {hung_up}, {left} went by themselves"
+    ))
 }
 
 fn corrupt_handshakes(stage: &mut Stage) -> Result<String, Box<dyn Error>> {
@@ -242,8 +244,9 @@ fn exhaust_descriptors(stage: &mut Stage) -> Result<String, Box<dyn Error>> {
         match Client::builder(&stage.socket).timeout(PATIENCE).connect() {
             Ok(client) => clients.push(client),
             Err(error) => {
-                let is_clear = matches!(error.kind(), ErrorKind::ResourceExhausted | ErrorKind::TooManyConnections)
-                    || error.status() == Some(Status::ResourceExhausted);
+                let is_clear =
+                    matches!(error.kind(), ErrorKind::ResourceExhausted | ErrorKind::TooManyConnections)
+                        || error.status() == Some(Status::ResourceExhausted);
                 if !is_clear {
                     stage.fault(format!("exhausted, it refuses with {:?}: {error}", error.kind()));
                 }

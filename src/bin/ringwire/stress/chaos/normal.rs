@@ -147,8 +147,10 @@ impl Calls {
 
     /// From the moment at which the server listened again to the first right answer; `None` if there was none in time.
     pub fn recovery_ms(&self, restart: &Restart) -> Option<f64> {
-        let answered =
-            self.0.iter().find(|call| call.outcome == Outcome::Right && call.ended_ns > restart.listening_ns)?;
+        let answered = self
+            .0
+            .iter()
+            .find(|call| call.outcome == Outcome::Right && call.ended_ns > restart.listening_ns)?;
         let waited_ns = answered.ended_ns - restart.listening_ns.max(answered.begun_ns);
         (waited_ns < PATIENCE.as_nanos() as u64).then_some(waited_ns as f64 / 1e6)
     }

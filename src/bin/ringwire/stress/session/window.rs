@@ -192,8 +192,7 @@ impl Window {
             if index == 0 {
                 latencies.record("first_after_rest", begun.elapsed());
             }
-            latencies.wrong +=
-                u64::from(!is_mirrored(&answer, self.number, number, KEYSTROKE_BYTES));
+            latencies.wrong += u64::from(!is_mirrored(&answer, self.number, number, KEYSTROKE_BYTES));
         }
         latencies.record("burst", begun.elapsed());
         Ok(())
