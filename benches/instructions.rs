@@ -6,6 +6,7 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Duration;
 
 use iai_callgrind::{
     Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
@@ -15,7 +16,7 @@ use ringwire::ring::{Consumer, Producer, Tuning};
 use ringwire::shm::{Direction, Layout, Segment, SegmentOptions};
 use ringwire::sync::{Heard, Kernel, Native, NativeWord};
 use ringwire::wire::call;
-use ringwire::{Client, Header, Kind, Stream, WaitStrategy};
+use ringwire::{Client, ClientPool, Header, Kind, Server, Stream, WaitStrategy};
 
 /// Nobody sleeps here, so nothing is asked of the kernel.
 #[derive(Clone, Copy)]
@@ -262,6 +263,63 @@ fn client_stream(mut calls: Box<Calls>) -> Box<Calls> {
     calls
 }
 
+/// A server with 64 handlers, and a client's end with a request on its way.
+struct Serving {
+    _client: Stream,
+    turn: Box<dyn FnMut() -> bool>,
+}
+
+fn serving() -> Box<Serving> {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut client, stream) = Stream::pair_with(65_536, WaitStrategy::SpinOnly).unwrap();
+    let mut server = Server::builder(directory.path().join("s.sock"));
+    for message_type in 0..64 {
+        server = server.handle(message_type, |request, reply| reply.send_payload(request.payload()));
+    }
+    let mut turn = server.build().unwrap().into_turns(stream);
+    for sequence in 1..4 {
+        request(&mut client, sequence);
+        assert!(turn());
+        client.receive().unwrap();
+    }
+    request(&mut client, 4);
+    Box::new(Serving { _client: client, turn: Box::new(turn) })
+}
+
+fn request(client: &mut Stream, sequence: u64) {
+    let header = Header::new(Kind::Request, 40, call::correlation(sequence, 0));
+    client.send(header, &[7; 64]).unwrap();
+}
+
+#[library_benchmark(config = at_most(460))]
+#[bench::bytes_64(serving())]
+fn server_turn_among_64_handlers(mut serving: Box<Serving>) -> Box<Serving> {
+    assert!((serving.turn)());
+    serving
+}
+
+/// A streaming handler's side of a stream.
+fn streaming() -> Box<Serving> {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut client, stream) = Stream::pair_with(65_536, WaitStrategy::SpinOnly).unwrap();
+    let server = Server::builder(directory.path().join("s.sock"));
+    let server = server.handle_streaming(40, |_, items| (0..ITEMS).try_for_each(|_| items.send(&[7; 32])));
+    let turn = server.build().unwrap().into_turns(stream);
+    request(&mut client, 1);
+    Box::new(Serving { _client: client, turn: Box::new(turn) })
+}
+
+#[library_benchmark(config = at_most(8_500))]
+#[bench::items_100(streaming())]
+fn server_stream(mut serving: Box<Serving>) -> Box<Serving> {
+    assert!((serving.turn)());
+    serving
+}
+
+library_benchmark_group!(
+    name = server_paths;
+    benchmarks = server_turn_among_64_handlers, server_stream
+);
 library_benchmark_group!(
     name = client_paths;
     benchmarks = client_call, client_call_with, client_submit_and_collect, client_stream
@@ -284,9 +342,30 @@ fn acquire_and_release(pool: Pool, bytes: usize) -> Pool {
     pool
 }
 
+/// A pool of eight clients that has been used before.
+fn client_pool() -> (ClientPool, Vec<Stream>) {
+    let (connected, others) = std::sync::mpsc::channel();
+    let connect = move |_| {
+        let (stream, server) = Stream::pair_with(65_536, WaitStrategy::SpinOnly)?;
+        connected.send(server).unwrap();
+        Ok(Client::builder("").over(stream))
+    };
+    let pool = ClientPool::over(connect).min_connections(8).max_connections(8).check_after(Duration::MAX);
+    let pool = pool.build().unwrap();
+    drop((pool.acquire().unwrap(), pool.acquire().unwrap()));
+    (pool, others.try_iter().collect())
+}
+
+#[library_benchmark(config = at_most(490))]
+#[bench::idle(client_pool())]
+fn client_lent_and_given_back(pool: (ClientPool, Vec<Stream>)) -> (ClientPool, Vec<Stream>) {
+    drop(black_box(pool.0.acquire().unwrap()));
+    pool
+}
+
 library_benchmark_group!(
     name = pool_paths;
-    benchmarks = acquire_and_release
+    benchmarks = acquire_and_release, client_lent_and_given_back
 );
 library_benchmark_group!(
     name = stream_paths;
@@ -297,4 +376,4 @@ library_benchmark_group!(
     benchmarks = send_and_receive, reserve_write_commit, batch_of_16, poll_of_an_empty_ring, check_of_a_record,
         check_of_a_header
 );
-main!(library_benchmark_groups = ring_paths, stream_paths, client_paths, pool_paths);
+main!(library_benchmark_groups = ring_paths, stream_paths, client_paths, server_paths, pool_paths);

@@ -7,7 +7,10 @@
 //!
 //! # Overview
 //!
-//! - [`Client`] calls a server: one request and its response, up to 64 under way at once, streamed responses, events.
+//! - A [`Server`] answers requests with handlers, one blocking thread per connection; a [`Client`] calls it: one request and
+//!   its response, up to 64 under way at once, streamed responses, events.
+//! - [`ClientPool`] lends the threads of a program a few of them; a [`ReconnectingClient`] outlives its server's restarts; a
+//!   [`CircuitBreaker`] spares a server that fails.
 //! - Below that, [`Listener`] binds a path and accepts; [`Stream::connect`] is the other end.
 //! - A [`Stream`] carries messages both ways: a [`Header`] ([`Kind`], message type, correlation) and a payload.
 //!   [`Stream::send`] and [`Stream::receive`] for messages of one record, [`Stream::reserve`] to write one in place,
@@ -58,7 +61,7 @@
 //!   out, never borrowed; in-place slices are `unsafe`.
 //! - **No wake-up is lost**, and no message is torn: the shipped ring and parking code runs under the loom model checker
 //!   (package `loom-tests`), with a weakened variant that must fail for every ordering.
-//! - **A dead peer is noticed**, without heartbeats: within about 5 ms by a thread that spins or sleeps on the ring, at
+//! - **A dead peer is noticed**, without heartbeats: within 5 to 10 ms by a thread that spins or sleeps on the ring, at
 //!   once by one that has slept for 10 ms. What it had sent is delivered first. A stopped one is not declared dead.
 //!   Step by step: the [crash matrix](transport::crash_matrix).
 //! - **Memory follows the traffic**, not the size of the rings: a quiet connection touches two pages.
@@ -101,8 +104,8 @@ pub mod client;
 pub mod server;
 
 pub use client::{
-    Call, CircuitBreaker, Client, ClientBuilder, Event, EventPolicy, Events, Items, ReconnectingClient,
-    Reply, ServerInfo, Ticket,
+    Call, CircuitBreaker, Client, ClientBuilder, ClientPool, Event, EventPolicy, Events, Items, PooledClient,
+    ReconnectingClient, Reply, ServerInfo, Ticket,
 };
 pub use error::{Error, ErrorKind};
 pub use server::{DeferredReply, Failure, Replied, Server, ServerBuilder, ServerHandle};

@@ -12,7 +12,9 @@ use std::time::Duration;
 use common::Watchdog;
 use ringwire::buffer::{Pool, PoolConfig};
 use ringwire::sync::Counter;
-use ringwire::{ByteStream, Client, Header, Kind, NamedReceiver, NamedSender, Stream, WaitStrategy};
+use ringwire::{
+    ByteStream, Client, ClientPool, Header, Kind, NamedReceiver, NamedSender, Stream, WaitStrategy,
+};
 
 struct Counting;
 
@@ -272,6 +274,19 @@ fn allocations_of_the_pool() -> u64 {
     ALLOCATIONS.get() - before
 }
 
+/// A client on loan.
+fn allocations_of_loans() -> u64 {
+    let (stream, _server) = Stream::pair().unwrap();
+    let only = std::sync::Mutex::new(Some(Client::builder("").over(stream)));
+    let pool = ClientPool::over(move |_| Ok(only.lock().unwrap().take().unwrap()));
+    let pool = pool.min_connections(1).max_connections(1).build().unwrap();
+    let before = ALLOCATIONS.get();
+    for _ in 0..1_000 {
+        drop(pool.acquire().unwrap());
+    }
+    ALLOCATIONS.get() - before
+}
+
 #[test]
 fn no_message_costs_an_allocation() {
     let _watchdog = Watchdog::start();
@@ -290,4 +305,5 @@ fn no_message_costs_an_allocation() {
     assert_eq!(allocations_when_full(), 0);
     assert_eq!(allocations_of_bytes(), 0);
     assert_eq!(allocations_of_the_pool(), 0);
+    assert_eq!(allocations_of_loans(), 0);
 }

@@ -81,6 +81,38 @@ fn a_round_trip_stands_beside_its_limit_in_every_mode() {
 }
 
 #[test]
+fn a_call_stands_beside_the_limit_and_with_pauses_beside_a_socket() {
+    for (mode, pause, size) in
+        [("spin", "0", "64"), ("adaptive", "50", "32"), ("block", "0", "100000"), ("adaptive", "0", "1")]
+    {
+        let results = results(&[
+            "rtt",
+            "--layer",
+            "call",
+            "--quick",
+            "--json",
+            "--runs",
+            "1",
+            "--blocks",
+            "2",
+            "--mode",
+            mode,
+            "--pause-us",
+            pause,
+            "--size",
+            size,
+        ]);
+        let [result] = &results[..] else { panic!("{results:?}") };
+        assert_eq!((&result["layer"], &result["mode"]), (&"call".into(), &mode.into()));
+        for field in ["iterations", "p50_ns", "p999_ns", "limit_p50_ns", "ratio_p50"] {
+            assert!(result[field].as_f64().unwrap() > 0.0, "{field}: {result}");
+        }
+        assert_eq!(result["socket_p50_ns"].is_u64(), pause != "0", "{result}");
+        assert_eq!(result["ratio_to_socket"].is_f64(), pause != "0", "{result}");
+    }
+}
+
+#[test]
 fn no_message_is_lost_one_way() {
     for (size, more) in [("64", &[][..]), ("8", &["--copy"]), ("65536", &["--ring", "524288"])] {
         let mut arguments = vec!["stream", "--quick", "--json", "--runs", "1", "--size", size];
@@ -186,6 +218,8 @@ fn arguments_that_make_no_sense_are_explained() {
         (&["rtt", "--runs", "0"], "at least 1"),
         (&["bytes", "--size", "0"], "at least 1"),
         (&["rtt", "--mode", "fast"], "invalid value"),
+        (&["rtt", "--layer", "call", "--size", "2000000"], "of 1 to"),
+        (&["rtt", "--layer", "call", "--size", "0"], "of 1 to"),
         (&["many", "--window", "65"], "1 to 64"),
         (&["many", "--connections", "0"], "at least 1"),
         (&["many", "--size", "1073741824"], "too large for a ring"),

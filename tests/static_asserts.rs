@@ -5,10 +5,10 @@ use std::hash::Hash;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use ringwire::{
-    Backpressure, Batch, ByteStream, Call, Client, ClientBuilder, Connector, Credentials, Error, ErrorKind,
-    Event, EventPolicy, Header, Incoming, Items, Kind, Listener, ListenerBuilder, Message, MessageReader,
-    MessageWriter, Payload, PeerPolicy, Receiver, Reply, Sender, ServerInfo, Slot, Status, Stream, Ticket,
-    WaitStrategy,
+    Backpressure, Batch, ByteStream, Call, Client, ClientBuilder, ClientPool, Connector, Credentials, Error,
+    ErrorKind, Event, EventPolicy, Header, Incoming, Items, Kind, Listener, ListenerBuilder, Message,
+    MessageReader, MessageWriter, Payload, PeerPolicy, PooledClient, Receiver, Reply, Sender, ServerInfo,
+    Slot, Status, Stream, Ticket, WaitStrategy,
 };
 
 const fn goes_to_another_thread<T: Send + Debug>() {}
@@ -39,6 +39,8 @@ const _: () = {
     goes_to_another_thread::<Reply<'_>>();
     goes_to_another_thread::<Items<'_>>();
     goes_to_another_thread::<Event<'_>>();
+    goes_to_another_thread::<ClientPool>();
+    goes_to_another_thread::<PooledClient>();
 
     // Every method that does something takes `&mut self`, so sharing these allows questions alone: behind a mutex, say.
     goes_to_another_thread::<ByteStream>();
@@ -46,6 +48,7 @@ const _: () = {
     is_shared_between_threads::<Stream>();
     is_shared_between_threads::<Client>();
     is_shared_between_threads::<ClientBuilder>();
+    is_shared_between_threads::<ClientPool>();
     is_shared_between_threads::<ServerInfo>();
     is_shared_between_threads::<Sender>();
     is_shared_between_threads::<Receiver>();

@@ -4,12 +4,13 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::authenticate::Token;
 use super::connection::Client;
 use super::intake::State;
 use super::queue::{EventPolicy, Queue};
 use super::reconnect::ReconnectingBuilder;
 use crate::error::{Error, ErrorKind};
-use crate::transport::{Connector, DEFAULT_MAX_MESSAGE_BYTES, PeerPolicy, Stream, WaitStrategy};
+use crate::transport::{Connector, DEFAULT_MAX_MESSAGE_BYTES, Deadline, PeerPolicy, Stream, WaitStrategy};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_EVENTS_CAPACITY: usize = 1_024;
@@ -40,6 +41,7 @@ pub struct ClientBuilder {
     max_message_bytes: usize,
     events_capacity: usize,
     event_policy: EventPolicy,
+    token: Option<Token>,
 }
 
 impl ClientBuilder {
@@ -52,6 +54,7 @@ impl ClientBuilder {
             max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
             events_capacity: DEFAULT_EVENTS_CAPACITY,
             event_policy: EventPolicy::default(),
+            token: None,
         }
     }
 
@@ -106,6 +109,12 @@ impl ClientBuilder {
         self
     }
 
+    /// Sends `token` to the server as soon as the connection is made: see [`Client::authenticate`].
+    pub fn token(mut self, token: impl Into<Vec<u8>>) -> Self {
+        self.token = Some(Token(token.into()));
+        self
+    }
+
     /// Asks for the latency class: the server's thread for this connection shares `core`, with a real-time priority. The
     /// calling thread should be bound to the same core.
     pub fn latency_class(mut self, core: u32) -> Self {
@@ -123,7 +132,7 @@ impl ClientBuilder {
     ///
     /// # Errors
     /// As [`Connector::connect`]. With [`wait_for_server`](Self::wait_for_server), those of a server that is not there yet
-    /// only once the timeout has passed.
+    /// only once the timeout has passed. With a [`token`](Self::token), those of [`Client::authenticate`].
     pub fn connect(self) -> Result<Client, Error> {
         let started = Instant::now();
         let stream = loop {
@@ -135,12 +144,27 @@ impl ClientBuilder {
                 connected => break connected?,
             }
         };
-        Ok(self.client_over(stream))
+        let mut client = self.client_over(stream);
+        if let Some(Token(token)) = &self.token {
+            let left = self.timeout.saturating_sub(started.elapsed());
+            client.authenticate_until(token, Deadline::after(left))?;
+        }
+        Ok(client)
     }
 
     /// A client that connects again by itself: see [`reconnect`](super::reconnect).
     pub fn reconnecting(self) -> ReconnectingBuilder {
         ReconnectingBuilder::new(self)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.connector.path()
+    }
+
+    /// As [`ClientBuilder::connect`], by `deadline` at the latest.
+    pub(super) fn connect_by(&self, deadline: Deadline) -> Result<Client, Error> {
+        let timeout = deadline.left().map_or(self.timeout, |left| left.min(self.timeout));
+        self.clone().timeout(timeout).connect()
     }
 
     /// A client over a connection that is there: one end of [`Stream::pair`], say. What the builder says of connecting

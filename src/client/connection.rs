@@ -135,7 +135,7 @@ impl Client {
     pub fn cancel(&mut self, ticket: &Ticket) -> Result<(), Error> {
         let slot = self.find(*ticket)?;
         if !self.state.tickets.is_ready(slot) {
-            self.stream.cancel(ticket.correlation);
+            self.tell_cancelled(slot);
         }
         Ok(())
     }
@@ -171,16 +171,34 @@ impl Client {
     pub(super) fn next_slot(&mut self) -> Result<(usize, u64), Error> {
         self.check_open()?;
         match self.state.tickets.next() {
+            Some((slot, _)) if self.state.tickets.is_marked_cancelled(slot) => Ok(self.take_back(slot)),
             Some(next) => Ok(next),
             None => self.free_slot(),
         }
+    }
+
+    /// The slot's last request was cancelled: its word would mean another one, 2^26 requests later.
+    #[cold]
+    fn take_back(&mut self, slot: usize) -> (usize, u64) {
+        self.stream.take_back_cancel(slot);
+        self.state.tickets.forget_cancelled(slot);
+        (slot, self.state.tickets.correlation_in(slot))
+    }
+
+    /// Tells the server that the request in `slot` is no longer wanted.
+    pub(super) fn tell_cancelled(&mut self, slot: usize) {
+        self.stream.cancel(self.state.tickets.entry(slot).correlation);
+        self.state.tickets.note_cancelled(slot);
     }
 
     /// Answers that nobody waits for may have come, and have yet to be taken in.
     #[cold]
     fn free_slot(&mut self) -> Result<(usize, u64), Error> {
         let looked = self.poll_for(Awaited::Nothing);
-        self.state.tickets.next().ok_or_else(|| looked.err().unwrap_or_else(all_taken))
+        match self.state.tickets.next() {
+            Some((slot, _)) => Ok(self.take_back(slot)),
+            None => Err(looked.err().unwrap_or_else(all_taken)),
+        }
     }
 
     #[inline(always)]

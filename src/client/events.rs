@@ -130,6 +130,10 @@ impl Client {
     }
 
     fn await_event(&mut self, deadline: Deadline) -> Result<Arrived, Error> {
+        self.end_abandoned(deadline)?;
+        if !self.state.events.is_empty() {
+            return Ok(Arrived::Stored);
+        }
         let (sender, receiver) = self.stream.halves();
         match receiver.next_record(deadline, || sender.trim_idle()) {
             Ok(found) => self.await_slowly(found, Awaited::Event, deadline).map(|(_, arrived)| arrived),

@@ -105,6 +105,16 @@ impl State {
         self.stored_bytes > 0 && self.stored_bytes >= self.max_message_bytes
     }
 
+    /// Whether nothing is under way, and nothing waits to be taken.
+    #[inline]
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.closed.is_none()
+            && self.tickets.are_all_free()
+            && self.under_way.is_none()
+            && self.early.is_empty()
+            && self.events.is_empty()
+    }
+
     /// Puts a record where it belongs.
     ///
     /// # Errors

@@ -182,7 +182,7 @@ impl Drop for Items<'_> {
     fn drop(&mut self) {
         if !self.ended {
             self.client.state.clear_early();
-            self.client.stream.cancel(self.item.correlation);
+            self.client.tell_cancelled(self.slot);
             self.client.state.abandon(self.slot);
         }
     }

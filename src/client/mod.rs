@@ -96,9 +96,10 @@
 //! [`Status::Unavailable`]: crate::wire::Status::Unavailable
 //! [`CorruptPeer`]: crate::ErrorKind::CorruptPeer
 
+mod authenticate;
+mod batch;
 mod backoff;
 mod breaker;
-mod batch;
 mod builder;
 mod calls;
 mod connection;
@@ -106,6 +107,7 @@ mod events;
 mod intake;
 mod items;
 mod pipeline;
+pub mod pool;
 mod queue;
 pub mod reconnect;
 mod reply;
@@ -123,6 +125,7 @@ pub use builder::ClientBuilder;
 pub use connection::Client;
 pub use events::{Event, Events};
 pub use items::Items;
+pub use pool::{ClientPool, ClientPoolBuilder, ClientPoolMetrics, PooledClient};
 pub use queue::EventPolicy;
 pub use reconnect::{ReconnectingBuilder, ReconnectingClient};
 pub use reply::Reply;

@@ -124,6 +124,10 @@ impl Client {
     }
 
     pub(super) fn await_any(&mut self, deadline: Deadline) -> Result<(usize, Arrived), Error> {
+        self.end_abandoned(deadline)?;
+        if let Some(slot) = self.state.tickets.any_ready() {
+            return Ok((slot, Arrived::Stored));
+        }
         let (sender, receiver) = self.stream.halves();
         let found = match receiver.next_record(deadline, || sender.trim_idle()) {
             Ok(found) => found,

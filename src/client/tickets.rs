@@ -75,6 +75,8 @@ pub(super) struct Tickets {
     free: u64,
     ready: u64,
     abandoned: u64,
+    /// Slots whose control word names a request that was cancelled.
+    cancelled: u64,
     /// Those that the program has a [`Ticket`] of.
     submitted: u64,
     /// Where the search for an answer to any of them goes on.
@@ -93,6 +95,9 @@ pub(super) enum Owner {
     Nobody,
 }
 
+/// The bits of a sequence that a control word holds beside the slot: 0 there means that nothing is cancelled.
+const CANCELLABLE: u64 = (1 << 26) - 1;
+
 impl Tickets {
     pub(super) fn new() -> Self {
         Self {
@@ -101,6 +106,7 @@ impl Tickets {
             free: u64::MAX,
             ready: 0,
             abandoned: 0,
+            cancelled: 0,
             submitted: 0,
             turn: 0,
         }
@@ -110,12 +116,13 @@ impl Tickets {
     #[inline(always)]
     pub(super) fn next(&self) -> Option<(usize, u64)> {
         let slot = self.free.trailing_zeros() as usize;
-        (self.free != 0).then(|| (slot, call::correlation(self.sequence, slot)))
+        (self.free != 0).then(|| (slot, self.correlation_in(slot)))
     }
 
-    /// Changes with each request that is sent, or begun.
-    pub(super) fn issued(&self) -> u64 {
-        self.sequence
+    /// The correlation of the next request, if it takes `slot`.
+    #[inline(always)]
+    pub(super) fn correlation_in(&self, slot: usize) -> u64 {
+        call::correlation(self.sequence, slot)
     }
 
     /// The request for which `next` gave this slot is being sent, or has been.
@@ -129,7 +136,28 @@ impl Tickets {
         entry.expected = expected;
         entry.fault = None;
         self.sequence += 1;
+        if self.sequence & CANCELLABLE == 0 {
+            self.sequence += 1;
+        }
         self.free &= !bit(slot);
+    }
+
+    /// The server has been told that the slot's request is no longer wanted.
+    #[cold]
+    pub(super) fn note_cancelled(&mut self, slot: usize) {
+        self.cancelled |= bit(slot);
+    }
+
+    /// Whether what the server was told is to be taken back before the slot is used again: many requests later it would mean
+    /// another one.
+    #[inline(always)]
+    pub(super) fn is_marked_cancelled(&self, slot: usize) -> bool {
+        self.cancelled & bit(slot) != 0
+    }
+
+    #[cold]
+    pub(super) fn forget_cancelled(&mut self, slot: usize) {
+        self.cancelled &= !bit(slot);
     }
 
     /// The request has been sent in part, and the rest will not be.
@@ -191,6 +219,11 @@ impl Tickets {
         self.submitted & bit(slot) != 0
     }
 
+    /// Whether the program has any ticket.
+    pub(super) fn has_submitted(&self) -> bool {
+        self.submitted != 0
+    }
+
     /// The slot of `ticket`, unless it has been collected, or given up.
     #[inline]
     pub(super) fn find(&self, ticket: Ticket) -> Option<usize> {
@@ -216,6 +249,12 @@ impl Tickets {
     /// Requests whose answer has not arrived.
     pub(super) fn unanswered(&self) -> u32 {
         (!(self.free | self.ready)).count_ones()
+    }
+
+    /// Whether no request is under way, and no answer waits.
+    #[inline]
+    pub(super) fn are_all_free(&self) -> bool {
+        self.free == u64::MAX
     }
 
     /// A ticket whose answer waits: each in its turn.
@@ -352,5 +391,17 @@ mod tests {
         assert_eq!(tickets.first_due(), Some((1, Deadline::at_ns(20))));
         tickets.set_ready(1);
         assert_eq!(tickets.first_due(), Some((2, Deadline::at_ns(30))));
+    }
+
+    #[test]
+    fn no_request_has_the_low_half_that_means_nothing_is_cancelled() {
+        let mut tickets = Tickets { sequence: CANCELLABLE, ..Tickets::new() };
+        for _ in 0..2 {
+            let (slot, correlation) = tickets.next().unwrap();
+            assert_ne!(correlation as u32, 0);
+            tickets.begin(slot, 7, Expected::Response, Deadline::NEVER);
+            tickets.finish(slot);
+        }
+        assert_eq!(tickets.sequence, CANCELLABLE + 3);
     }
 }

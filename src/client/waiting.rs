@@ -86,6 +86,12 @@ impl Client {
         if self.state.tickets.is_ready(slot) {
             return Ok(Arrived::Stored);
         }
+        if self.owes_an_end() {
+            self.end_abandoned(deadline)?;
+            if self.state.tickets.is_ready(slot) {
+                return Ok(Arrived::Stored);
+            }
+        }
         let (sender, receiver) = self.stream.halves();
         let found = match receiver.next_record(deadline, || sender.trim_idle()) {
             Ok(found) if found.header() == expected => return Ok(Arrived::InRing(found)),
@@ -93,6 +99,21 @@ impl Client {
             Err(error) => return Err(self.ended(error)),
         };
         self.await_slowly(found, Awaited::Slot(slot), deadline).map(|(_, arrived)| arrived)
+    }
+
+    #[inline(always)]
+    fn owes_an_end(&mut self) -> bool {
+        self.stream.halves().0.owes_an_end()
+    }
+
+    /// Before a wait: the server may wait for the rest of a request whose sending failed half-way.
+    pub(super) fn end_abandoned(&mut self, deadline: Deadline) -> Result<(), Error> {
+        let (sender, receiver) = self.stream.halves();
+        if !sender.owes_an_end() {
+            return Ok(());
+        }
+        let mut intake = Intake { receiver, state: &mut self.state, slot: None };
+        sender.end_abandoned(deadline, &mut intake).map_err(|error| self.ended(error))
     }
 
     /// Goes on waiting behind `found`, which is not as expected.
@@ -160,7 +181,7 @@ impl Client {
 
     #[cold]
     pub(super) fn abandon(&mut self, slot: usize, error: Error) -> Error {
-        self.stream.cancel(self.state.tickets.entry(slot).correlation);
+        self.tell_cancelled(slot);
         self.state.abandon(slot);
         error
     }

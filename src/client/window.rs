@@ -199,7 +199,7 @@ mod tests {
                 Phase::Closed if verdict == Verdict::None => {}
                 Phase::Closed => {
                     self.reported.push((now, verdict == Verdict::Bad));
-                    let last = self.reported.iter().rev().take(self.rules.window_calls);
+                    let last = self.reported.iter().copied().rev().take(self.rules.window_calls);
                     let young = last.filter(|(when, _)| now - when < self.rules.window_ns);
                     let (bad, good): (Vec<_>, Vec<_>) = young.partition(|(_, failed)| *failed);
                     let rate = bad.len() as f64 / (bad.len() + good.len()) as f64;
@@ -257,7 +257,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2_000) })]
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
         #[test]
         fn it_decides_as_a_naive_model_does(rules in rules(), steps in prop::collection::vec(step(), 1..300)) {
             let mut machine = Machine::new(rules);

@@ -230,6 +230,10 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
             return Err(self.violation.clone().map_or(RingError::Closed, RingError::from));
         }
         let step = align8(HEADER_BYTES + payload_bytes as u32);
+        if self.offset(self.tail) == 0 && self.tail > self.tuning.start {
+            // A lap that ended without padding.
+            self.high_water = self.ring_bytes;
+        }
         let mut look_again = false;
         if self.tail + u64::from(step) > self.boundary {
             look_again = self.cross_boundary(step)?;

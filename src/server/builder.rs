@@ -17,6 +17,7 @@ use super::placement::Placement;
 use super::registry::{Handler, Registry};
 use super::reply::{Replied, Reply};
 use super::serve::Server;
+use super::shed::SharedToken;
 use super::stats::Totals;
 use super::threads::{Threads, ThreadsConfig};
 use crate::buffer::{Pool, PoolConfig};
@@ -25,6 +26,7 @@ use crate::transport::{
     Counter, Credentials, DEFAULT_MAX_MESSAGE_BYTES, Listener, ListenerBuilder, PeerPolicy, WaitStrategy,
     raise_fd_limit, release_freed_memory,
 };
+use crate::wire::call::AUTHENTICATE;
 
 /// Less than this does not hold a handler.
 const MIN_STACK_BYTES: usize = 64 << 10;
@@ -47,6 +49,7 @@ pub struct ServerBuilder {
     middleware: Vec<Box<dyn Middleware>>,
     policy: Box<dyn ErrorPolicy>,
     accept_if: Option<Box<AcceptIf>>,
+    token: Option<Arc<SharedToken>>,
     raise_fd_limit: bool,
 }
 
@@ -74,6 +77,7 @@ impl ServerBuilder {
             middleware: Vec::new(),
             policy: Box::new(DefaultErrorPolicy),
             accept_if: None,
+            token: None,
             raise_fd_limit: false,
         }
     }
@@ -102,6 +106,13 @@ impl ServerBuilder {
     /// Adds a middleware, inside of those before.
     pub fn middleware(mut self, middleware: impl Middleware) -> Self {
         self.middleware.push(Box::new(middleware));
+        self
+    }
+
+    /// Refuses everything of clients that have not sent this token: see [`SharedToken`]. It is asked before any middleware.
+    /// Keep an [`Arc`] of it to read its counters.
+    pub fn require_token(mut self, token: impl Into<Arc<SharedToken>>) -> Self {
+        self.token = Some(token.into());
         self
     }
 
@@ -254,11 +265,19 @@ impl ServerBuilder {
         for (message_type, handler) in self.handlers {
             registry.add(message_type, handler)?;
         }
+        let mut middleware = self.middleware;
+        if let Some(token) = self.token.clone() {
+            middleware.insert(0, Box::new(Arc::clone(&token)));
+            let answer =
+                Arc::new(move |request: &Request<'_>, reply: Reply<'_>| token.answer(request, reply));
+            registry.add_any(AUTHENTICATE, Handler::Plain(answer))?;
+        }
         let mut listener = self.listener.bind()?;
         let core = Arc::new(Core {
             settings: self.settings,
             registry,
-            middleware: self.middleware,
+            middleware,
+            token: self.token,
             errors: Errors::new(self.policy),
             pool,
             totals: Totals::default(),

@@ -61,6 +61,16 @@ pub(super) fn serve(core: &Core, peer: &Arc<Peer>, stream: Box<Stream>) {
     connection.bury(&end);
 }
 
+/// The turns of [`serve`], one a call; whether there is another.
+pub(super) fn turns<'s>(
+    core: &'s Core,
+    peer: &'s Arc<Peer>,
+    stream: &'s mut Stream,
+) -> impl FnMut() -> bool + 's {
+    let mut connection = Connection::new(core, peer, stream);
+    move || connection.turn().is_ok()
+}
+
 struct Ended<'s> {
     core: &'s Core,
     peer: &'s Arc<Peer>,
@@ -143,6 +153,11 @@ impl<'s> Connection<'s> {
     #[inline(always)]
     fn take(&mut self) -> Result<Taken, End> {
         let (sender, receiver) = self.stream.halves();
+        if sender.owes_an_end() {
+            sender
+                .end_abandoned(Deadline::after_option(self.core.settings.send_timeout), &mut ())
+                .map_err(End::Failed)?;
+        }
         let received = receiver.receive_any_idling(self.deadline, || sender.trim_idle());
         let mut dispatch = Dispatch {
             core: self.core,

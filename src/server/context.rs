@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::Failure;
 use super::metadata::Metadata;
 use super::peer::Peer;
+use super::shed::Held;
 use crate::transport::{Cancellation, Credentials, Deadline, Payload};
 
 /// A connection as handlers and the server's owner see it.
@@ -60,6 +61,8 @@ pub struct Context<'a> {
     pub(super) correlation: u64,
     pub(super) message_type: u16,
     pub(super) is_one_way: bool,
+    /// What the request occupies until it is answered.
+    pub(super) held: Held,
 }
 
 impl Context<'_> {

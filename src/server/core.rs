@@ -11,6 +11,7 @@ use super::middleware::Middleware;
 use super::peer::{EventSettings, Peer, QueuedEvent, Wanted, WhenFull};
 use super::placement::Placement;
 use super::registry::Registry;
+use super::shed::SharedToken;
 use super::stats::{ConnectionSummary, ServerStats, Totals};
 use crate::buffer::Pool;
 use crate::error::{Error, ErrorKind};
@@ -38,6 +39,8 @@ pub(super) struct Core {
     pub(super) settings: Settings,
     pub(super) registry: Registry,
     pub(super) middleware: Vec<Box<dyn Middleware>>,
+    /// Also the first of the middleware.
+    pub(super) token: Option<Arc<SharedToken>>,
     pub(super) errors: Errors,
     pub(super) pool: Pool,
     pub(super) totals: Totals,
@@ -215,6 +218,9 @@ impl Core {
     pub(super) fn broadcast(&self, event: &QueuedEvent) -> usize {
         let (mut reached, mut full) = (0, Vec::new());
         for peer in self.peers() {
+            if self.token.is_some() && !SharedToken::is_known(&peer.info) {
+                continue;
+            }
             match peer.offer_event(event.clone()) {
                 Ok(None) => reached += 1,
                 Ok(Some(_)) => full.push(peer),

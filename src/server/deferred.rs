@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Failure;
 use super::context::Context;
 use super::peer::{Peer, QueuedAnswer};
+use super::shed::Held;
 use crate::error::{Error, ErrorKind};
 use crate::transport::{Deadline, SharedCancellation};
 use crate::wire::call::{MAX_STATUS_BYTES, StatusPayload};
@@ -34,6 +35,8 @@ pub struct DeferredReply {
     deadline: Deadline,
     items: u64,
     is_over: bool,
+    /// What the request occupies until it is answered.
+    held: Held,
 }
 
 impl DeferredReply {
@@ -49,6 +52,7 @@ impl DeferredReply {
             peer,
             items: 0,
             is_over: false,
+            held: context.held.take(),
         }
     }
 
@@ -137,6 +141,8 @@ impl DeferredReply {
 
     fn end_with(&mut self, kind: Kind, payload: Vec<u8>) -> Result<(), Error> {
         self.is_over = true;
+        // First: who sees the answer finds the room for the next request.
+        drop(self.held.take());
         let Some(header) = self.header else { return Ok(()) };
         let header = Header::new(kind, header.message_type, header.correlation);
         self.peer.push_last_answer(QueuedAnswer { header, payload })

@@ -16,6 +16,7 @@ use super::middleware::{Flow, Outcome};
 use super::peer::Peer;
 use super::registry::{Handler, PlainHandler, StreamingHandler, Table};
 use super::reply::{Progress, Reply, Turn, forward};
+use super::shed::Held;
 use crate::error::Error;
 use crate::transport::{Cancellations, Deadline, MessageReader, Payload, Sender};
 use crate::wire::call::SLOTS;
@@ -96,6 +97,9 @@ impl<'d> Dispatch<'d> {
         if self.is_unwelcome(&context) {
             return self.refuse_unwelcome(&context);
         }
+        if let Some(Err(failure)) = self.core.token.as_ref().map(|token| token.check_in_pieces(&context)) {
+            return self.refuse(&context, failure);
+        }
         match table.find(header.message_type) {
             Some(Handler::Streaming(handler)) => self.streaming(&**handler, &context, Source::Pieces(reader)),
             Some(Handler::Plain(handler)) => {
@@ -122,6 +126,7 @@ impl<'d> Dispatch<'d> {
             correlation: header.correlation,
             message_type: header.message_type,
             is_one_way: header.kind == Kind::Event,
+            held: Held::default(),
         }
     }
 

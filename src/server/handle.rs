@@ -70,7 +70,8 @@ impl ServerHandle {
 
     /// Sends every client an event, and says for how many it could be queued. Its bytes are kept once.
     ///
-    /// Where queues are full and the policy is to wait, it waits for all of them together.
+    /// Where queues are full and the policy is to wait, it waits for all of them together. Clients that still owe the
+    /// server's [token](super::shed::SharedToken) are left out.
     pub fn broadcast(&self, event_type: u16, payload: &[u8]) -> usize {
         self.core.broadcast(&QueuedEvent { message_type: event_type, payload: Arc::from(payload) })
     }

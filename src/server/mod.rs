@@ -230,6 +230,7 @@ mod placement;
 mod registry;
 mod reply;
 mod serve;
+pub mod shed;
 mod stats;
 mod threads;
 

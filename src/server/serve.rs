@@ -66,6 +66,17 @@ impl Server {
     }
 }
 
+#[doc(hidden)]
+impl Server {
+    /// For benchmarks that count instructions: each call takes one message from `stream` and answers it, on the calling
+    /// thread. What the server has is never freed.
+    pub fn into_turns(self, mut stream: Stream) -> impl FnMut() -> bool {
+        let core: &'static Arc<Core> = Box::leak(Box::new(self.core));
+        let peer: &'static Arc<Peer> = Box::leak(Box::new(introduce(core, &mut stream)));
+        connection::turns(core, peer, Box::leak(Box::new(stream)))
+    }
+}
+
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server").field("core", &self.core).finish_non_exhaustive()
@@ -127,6 +138,12 @@ fn admit(
 
 /// Has `thread` serve `stream`.
 fn begin(core: &Arc<Core>, thread: Reserved, mut stream: Stream) {
+    let peer = introduce(core, &mut stream);
+    let (core, stream) = (Arc::clone(core), Box::new(stream));
+    thread.run(Box::new(move || connection::serve(&core, &peer, stream)));
+}
+
+fn introduce(core: &Core, stream: &mut Stream) -> Arc<Peer> {
     let info = ConnectionInfo {
         id: core.next_id.add(1),
         peer: stream.peer(),
@@ -136,6 +153,5 @@ fn begin(core: &Arc<Core>, thread: Reserved, mut stream: Stream) {
     };
     let peer = Arc::new(Peer::new(info, stream.halves().1.interrupter(), core.settings.events));
     core.connection_began(&peer);
-    let (core, stream) = (Arc::clone(core), Box::new(stream));
-    thread.run(Box::new(move || connection::serve(&core, &peer, stream)));
+    peer
 }

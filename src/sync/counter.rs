@@ -52,6 +52,15 @@ impl Counter {
             .is_ok()
     }
 
+    /// Replaces the value by what `next` makes of it, in one step, unless that is `None`; returns the value before, in an
+    /// `Err` if it stays. `next` may be asked several times.
+    ///
+    /// # Errors
+    /// The value, if `next` does not replace it.
+    pub fn update(&self, next: impl FnMut(u64) -> Option<u64>) -> Result<u64, u64> {
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
+    }
+
     /// Raises the value to `value` if that is more.
     pub fn raise_to(&self, value: u64) {
         self.0.fetch_max(value, Ordering::Relaxed);
@@ -76,5 +85,7 @@ mod tests {
         assert_eq!(counter.get(), 9);
         counter.set(2);
         assert_eq!(counter.get(), 2);
+        assert_eq!(counter.update(|value| value.checked_sub(2)), Ok(2));
+        assert_eq!(counter.update(|value| value.checked_sub(2)), Err(0));
     }
 }

@@ -16,6 +16,8 @@ impl Receiver {
         if !self.stash.is_empty() {
             return Readiness::Ready;
         }
+        // Event loops are woken by the descriptor alone.
+        let _ = self.kernel().take_interruption();
         let readiness = self.consumer.arm();
         self.set_plain();
         readiness

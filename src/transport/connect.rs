@@ -51,6 +51,11 @@ impl Connector {
         }
     }
 
+    /// Where it connects to.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// How long connecting may take in all; 5 s by default.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;

@@ -41,7 +41,7 @@ pub enum Received<'a> {
 pub struct Interrupter(pub(super) ring::Interrupter<NativeArea, RingKernel>);
 
 impl Interrupter {
-    /// Ends the receiver's wait, or its next one: at once where it spins or has slept for 10 ms, within 5 ms (mostly at
+    /// Ends the receiver's wait, or its next one: at once where it spins or has slept for 10 ms, within 10 ms (mostly at
     /// once) where it is just falling asleep. Several before it looks are one.
     ///
     /// First put what it is wanted for where it will look: that is visible behind the interruption.
@@ -49,7 +49,7 @@ impl Interrupter {
         self.0.interrupt::<Native>();
     }
 
-    /// Ends this side's waits, for messages and for room, within 5 ms: the present ones and all further ones, with
+    /// Ends this side's waits, for messages and for room, within 10 ms: the present ones and all further ones, with
     /// [`ErrorKind::PeerDied`](crate::ErrorKind::PeerDied). What is there can still be received, and what finds room is still
     /// sent; the peer sees nothing of it.
     pub fn end_waits(&self) {
@@ -58,7 +58,7 @@ impl Interrupter {
         self.interrupt();
     }
 
-    /// Ends the connection whatever its own thread is in the middle of: every wait of both sides ends within 5 ms, or at
+    /// Ends the connection whatever its own thread is in the middle of: every wait of both sides ends within 10 ms, or at
     /// once on the lifeline, with [`ErrorKind::PeerDied`](crate::ErrorKind::PeerDied). What was committed before can still
     /// be received.
     pub fn hang_up(&self) {
@@ -137,7 +137,8 @@ impl SharedCancellation {
 
 #[inline]
 fn is_cancelled(segment: &Segment, correlation: u64) -> bool {
-    word(segment, correlation).load(Ordering::Relaxed) == mark(correlation)
+    let mark = mark(correlation);
+    mark != 0 && word(segment, correlation).load(Ordering::Relaxed) == mark
 }
 
 /// Tells the server that `correlation` is no longer wanted.
@@ -147,11 +148,16 @@ pub(super) fn cancel(segment: &Segment, correlation: u64) {
     word(segment, correlation).store(mark(correlation), Ordering::Relaxed);
 }
 
+/// Says that nothing is cancelled in `slot`.
+pub(super) fn take_back_cancel(segment: &Segment, slot: usize) {
+    segment.cancel_word(slot).store(0, Ordering::Relaxed);
+}
+
 fn word(segment: &Segment, correlation: u64) -> &NativeWord {
     segment.cancel_word(crate::wire::call::slot_of(correlation))
 }
 
-/// The low half: never 0 for a request in flight, since sequences begin at 1 (and skip what would be 0).
+/// The low half. 0 means that nothing is cancelled: a client leaves out sequences whose low half would be 0.
 #[inline]
 fn mark(correlation: u64) -> u32 {
     correlation as u32

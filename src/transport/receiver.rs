@@ -220,6 +220,10 @@ impl Receiver {
         self.timeout = timeout;
     }
 
+    pub(super) fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
     /// What this half does while it waits.
     pub fn set_wait_strategy(&mut self, strategy: WaitStrategy) {
         self.spinner = self.spinner.with_strategy(strategy);
@@ -264,11 +268,13 @@ impl Receiver {
         deadline: Deadline,
         before_idling: impl FnOnce(),
     ) -> Result<(), Error> {
+        // Not for this wait, but left raised it would end every one.
+        let _ = self.kernel().take_interruption();
         self.wait(&mut Some(deadline), before_idling)
     }
 
     /// For who does not wait: whether there is nothing, and never will be.
-    pub(super) fn check_peer(&mut self) -> Result<(), Error> {
+    pub(crate) fn check_peer(&mut self) -> Result<(), Error> {
         if self.consumer.kernel().peer_is_gone() && self.consumer.poll().is_none() {
             return Err(self.fail(WaitError::PeerDied.into()));
         }

@@ -408,12 +408,38 @@ impl Sender {
         deadline: &mut Option<Deadline>,
         other: &mut impl Meanwhile,
     ) -> Result<(), Error> {
+        self.tell_abandoned(backpressure, deadline, other)?;
+        self.wait_until_fits(payload_bytes, backpressure, deadline, other)
+    }
+
+    fn tell_abandoned(
+        &mut self,
+        backpressure: Backpressure,
+        deadline: &mut Option<Deadline>,
+        other: &mut impl Meanwhile,
+    ) -> Result<(), Error> {
         if let Some(header) = self.abandoned {
             self.wait_until_fits(0, backpressure, deadline, other)?;
             self.abandoned = None;
             self.abandon(header);
         }
-        self.wait_until_fits(payload_bytes, backpressure, deadline, other)
+        Ok(())
+    }
+
+    /// Whether the peer has yet to be told that a message was given up: it waits for the rest.
+    #[inline(always)]
+    pub(crate) fn owes_an_end(&self) -> bool {
+        self.abandoned.is_some()
+    }
+
+    /// Before a wait for the peer, who may wait for the rest of a message that was given up: tells it, once there is room.
+    #[cold]
+    pub(crate) fn end_abandoned(
+        &mut self,
+        deadline: Deadline,
+        other: &mut impl Meanwhile,
+    ) -> Result<(), Error> {
+        self.tell_abandoned(Backpressure::Wait, &mut Some(deadline), other)
     }
 
     fn wait_until_fits(

@@ -182,7 +182,17 @@ impl Stream {
     /// As [`Receiver::receive`].
     #[inline(always)]
     pub fn receive(&mut self) -> Result<Message<'_>, Error> {
+        self.end_abandoned()?;
         self.receiver.receive_idling(|| self.sender.trim_idle())
+    }
+
+    #[inline(always)]
+    fn end_abandoned(&mut self) -> Result<(), Error> {
+        if self.sender.owes_an_end() {
+            let deadline = Deadline::after_option(self.receiver.timeout());
+            self.sender.end_abandoned(deadline, &mut Some(&mut self.receiver))?;
+        }
+        Ok(())
     }
 
     /// The next message if it is there already: see [`Receiver::try_receive`].
@@ -199,6 +209,7 @@ impl Stream {
     /// # Errors
     /// As [`Receiver::receive_into`].
     pub fn receive_into(&mut self, buffer: &mut Vec<u8>) -> Result<Header, Error> {
+        self.end_abandoned()?;
         self.receiver.receive_into_idling(buffer, || self.sender.trim_idle())
     }
 
@@ -207,6 +218,7 @@ impl Stream {
     /// # Errors
     /// As [`Receiver::read_message`].
     pub fn read_message(&mut self) -> Result<MessageReader<'_>, Error> {
+        self.end_abandoned()?;
         self.receiver.read_message_idling(|| self.sender.trim_idle())
     }
 
@@ -216,6 +228,9 @@ impl Stream {
     /// As [`Receiver::receive_any`].
     #[inline]
     pub fn receive_any(&mut self, deadline: Deadline) -> Result<Received<'_>, Error> {
+        if self.sender.owes_an_end() {
+            self.sender.end_abandoned(deadline, &mut Some(&mut self.receiver))?;
+        }
         self.receiver.receive_any_idling(deadline, || self.sender.trim_idle())
     }
 
@@ -230,6 +245,12 @@ impl Stream {
     /// not.
     pub fn cancel(&self, correlation: u64) {
         interrupt::cancel(self.sender.kernel().connection().segment(), correlation);
+    }
+
+    /// Takes back what was said by [`Stream::cancel`] of a request in `slot` (see [`slot_of`](crate::wire::call::slot_of)):
+    /// before the slot is used again, once its answer has come.
+    pub fn take_back_cancel(&self, slot: usize) {
+        interrupt::take_back_cancel(self.sender.kernel().connection().segment(), slot);
     }
 
     /// For the server: what the client gives up.

@@ -14,7 +14,7 @@ use thiserror::Error;
 use crate::sync::failpoint::{Failpoint, failpoint};
 use crate::sync::{Heard, Kernel, Ordering::Relaxed, Platform, Word, weak};
 
-/// Every wait looks at the lifeline at least this often.
+/// Every wait looks at the lifeline at least this often; one behind long waits, that sleeps on its word, half as often.
 pub const LOOK_EVERY_NS: u64 = 5_000_000;
 /// A reader that has slept this long on its word goes over to the lifeline, where an idle connection costs nothing.
 pub const FUTEX_STAGE_NS: u64 = 10_000_000;

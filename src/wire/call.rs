@@ -33,6 +33,8 @@ pub const PING: u16 = 0xFFF1;
 pub const STATS: u16 = 0xFFF2;
 /// Built in: answers with what the server is, as text.
 pub const SERVER_INFO: u16 = 0xFFF3;
+/// Built in where the server asks for a token: the token, answered with nothing.
+pub const AUTHENTICATE: u16 = 0xFFF4;
 
 /// The correlation of the `sequence`-th request, which takes `slot`.
 ///

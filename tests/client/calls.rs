@@ -4,13 +4,12 @@ use std::thread;
 use std::time::Duration;
 
 use ringwire::client::{ECHO, PING};
-use ringwire::transport::Deadline;
-use ringwire::wire::Status;
-use ringwire::{ErrorKind, Kind, PeerPolicy};
+use ringwire::wire::{Status, call};
+use ringwire::{Client, ErrorKind, Header, Kind, PeerPolicy, Stream};
 
 use crate::WORK;
-use crate::common::{self, assert_bytes, bytes};
-use crate::peer::{Peer, any, both_ways, client_and_peer, once, pair};
+use crate::common::{Watchdog, assert_bytes, bytes};
+use crate::peer::{Peer, any, both_ways, client_and_peer};
 
 const SIZES: [usize; 9] = [0, 1, 8, 63, 64, 1_000, 30_000, 100_000, 3_000_000];
 
@@ -71,114 +70,6 @@ fn a_request_is_written_and_a_response_read_in_place_whatever_the_deadline() {
             }
             assert!(client.call_with(WORK, 1 << 20, |_| (), |_| ()).is_err(), "not one record");
             assert_eq!(client.in_flight(), 0);
-        },
-    );
-}
-
-#[test]
-fn a_deadline_travels_with_the_request_and_only_then() {
-    both_ways(
-        |builder| builder,
-        |mut peer| {
-            assert_eq!(peer.next().deadline_ns, None);
-            let now_ns = Deadline::now_ns();
-            for size in [3, 200_000] {
-                let asked = peer.next();
-                let deadline_ns = asked.deadline_ns.unwrap();
-                assert!((now_ns..now_ns + 400_000_000_000).contains(&deadline_ns), "{deadline_ns} {now_ns}");
-                assert_bytes(&asked.payload, &bytes(size, size as usize), "behind the deadline");
-                peer.respond(&asked, b"yes");
-            }
-            let last = peer.next();
-            assert_eq!((last.deadline_ns.is_some(), last.header.kind), (true, Kind::Event));
-            peer.see_end();
-        },
-        |mut client| {
-            client.notify(WORK, b"none").unwrap();
-            client.set_call_timeout(Some(Duration::from_secs(300)));
-            client.call(WORK, &bytes(3, 3)).unwrap();
-            client.call(WORK, &bytes(200_000, 200_000)).unwrap();
-            client.notify(WORK, b"with one").unwrap();
-        },
-    );
-}
-
-#[test]
-fn a_late_answer_is_left_out_and_its_slot_is_taken_until_then() {
-    both_ways(
-        |builder| builder.call_timeout(Some(Duration::from_millis(20))),
-        |mut peer| {
-            let late = peer.next();
-            let next = peer.next();
-            assert_eq!(next.payload, b"wait for me");
-            peer.respond(&late, &[1; 100_000]);
-            peer.respond(&next, b"here");
-            let last = peer.next();
-            assert_eq!(last.header.correlation % 64, late.header.correlation % 64, "its slot is free again");
-            peer.respond(&last, b"last");
-            peer.see_end();
-        },
-        |mut client| {
-            let error = client.call(WORK, b"never").unwrap_err();
-            assert_eq!((error.kind(), client.in_flight()), (ErrorKind::TimedOut, 1));
-            let call = client.request(WORK).deadline(Duration::from_secs(50));
-            assert_eq!(call.call(b"wait for me").unwrap().to_vec(), b"here");
-            assert_eq!(client.in_flight(), 0);
-            client.set_call_timeout(None);
-            assert_eq!(client.call(WORK, b"last").unwrap().to_vec(), b"last");
-        },
-    );
-}
-
-#[test]
-fn calls_go_on_once_a_slow_server_has_answered_what_nobody_waits_for() {
-    both_ways(
-        |builder| builder,
-        |mut peer| {
-            let asked: Vec<_> = (0..64).map(|_| peer.next()).collect();
-            assert_eq!(peer.next().header.kind, Kind::Event, "all have been given up");
-            for one in &asked {
-                peer.respond(one, b"late");
-            }
-            peer.event(1, b"all answered");
-            peer.echo();
-        },
-        |mut client| {
-            for _ in 0..64 {
-                let error = client.request(WORK).deadline(Duration::from_micros(100)).call(b"").unwrap_err();
-                assert_eq!(error.kind(), ErrorKind::TimedOut);
-            }
-            client.notify(WORK, b"go on").unwrap();
-            common::wait_until(|| match client.call(WORK, b"on") {
-                Ok(reply) => reply.to_vec() == b"on",
-                Err(error) => {
-                    assert_eq!(error.kind(), ErrorKind::ResourceExhausted);
-                    false
-                }
-            });
-            assert_eq!(client.in_flight(), 0);
-        },
-    );
-}
-
-#[test]
-fn a_deadline_that_the_server_saw_first_is_the_same_to_the_caller() {
-    both_ways(
-        |builder| builder,
-        |mut peer| {
-            for _ in 0..2 {
-                let asked = peer.next();
-                thread::sleep(Duration::from_millis(30));
-                peer.fail(&asked, Status::DeadlineExceeded, "too late");
-            }
-            peer.see_end();
-        },
-        |mut client| {
-            let ticket = client.request(WORK).deadline(Duration::from_millis(10)).submit(b"").unwrap();
-            thread::sleep(Duration::from_millis(80));
-            assert_eq!(client.collect(ticket).unwrap_err().kind(), ErrorKind::TimedOut);
-            let error = client.call(WORK, b"no deadline of its own").unwrap_err();
-            assert_eq!(error.status(), Some(Status::DeadlineExceeded));
         },
     );
 }
@@ -294,61 +185,6 @@ fn an_answer_that_its_sender_gave_up_half_way_still_comes() {
 }
 
 #[test]
-fn a_deadline_in_the_middle_of_a_long_answer_loses_only_that_answer() {
-    both_ways(
-        |builder| builder,
-        |mut peer| {
-            let asked = peer.next();
-            let header = ringwire::Header::new(Kind::Response, WORK, asked.header.correlation);
-            let mut writer = peer.stream.write_message(header);
-            writer.write_piece(&[1; 50_000]).unwrap();
-            thread::sleep(Duration::from_millis(60));
-            writer.write_piece(&[1; 50_000]).unwrap();
-            writer.finish().unwrap();
-            peer.echo();
-        },
-        |mut client| {
-            let error = client.request(WORK).deadline(Duration::from_millis(30)).call(b"").unwrap_err();
-            assert_eq!((error.kind(), client.in_flight()), (ErrorKind::TimedOut, 1));
-            assert_eq!(client.call(WORK, b"on").unwrap().to_vec(), b"on");
-            assert_eq!(client.in_flight(), 0);
-        },
-    );
-}
-
-#[test]
-fn a_request_given_up_half_sent_may_be_answered_or_not() {
-    let (stream, peer) = pair(4 << 10);
-    once(
-        (any().over(stream), peer),
-        |mut peer| {
-            // Reads the request's beginning, then nothing until its caller has given up.
-            let mut reader = peer.stream.read_message().unwrap();
-            let header = reader.header();
-            let mut ended = Ok(Some(0));
-            reader.next_piece().unwrap();
-            thread::sleep(Duration::from_millis(80));
-            while let Ok(Some(_)) = ended {
-                ended = reader.next_piece().map(|piece| piece.map(|piece| piece.len()));
-            }
-            assert_eq!(ended.unwrap_err().kind(), ErrorKind::Abandoned);
-            drop(reader);
-            let answer = ringwire::Header::new(Kind::Error, WORK, header.correlation);
-            peer.stream.send(answer, &crate::peer::status_bytes(Status::Aborted, "half")).unwrap();
-            peer.echo();
-        },
-        |mut client| {
-            let call = client.request(WORK).deadline(Duration::from_millis(30));
-            assert_eq!(call.call(&[1; 50_000]).unwrap_err().kind(), ErrorKind::TimedOut);
-            assert_eq!(client.in_flight(), 0);
-            for _ in 0..100 {
-                assert_eq!(client.call(WORK, b"on").unwrap().to_vec(), b"on");
-            }
-        },
-    );
-}
-
-#[test]
 fn an_answer_before_the_requests_end_is_an_answer() {
     both_ways(
         |builder| builder,
@@ -434,32 +270,6 @@ fn values_travel_as_json() {
 }
 
 #[test]
-fn a_deadline_may_be_a_point_in_time_and_a_message_may_have_one() {
-    both_ways(
-        |builder| builder.ring_bytes(16 << 10).strategy(ringwire::WaitStrategy::ParkAtOnce),
-        |mut peer| {
-            let asked = peer.next();
-            let told = peer.next();
-            assert_eq!((told.header.kind, told.header.correlation), (Kind::Event, 0));
-            assert!(asked.deadline_ns.is_some() && told.deadline_ns > asked.deadline_ns);
-            assert_eq!(told.payload, asked.deadline_ns.unwrap().to_ne_bytes());
-            peer.respond(&asked, b"");
-            peer.see_end();
-        },
-        |mut client| {
-            let deadline = Deadline::after(Duration::from_secs(50));
-            let ticket = client.request(WORK).deadline_at(deadline).submit(b"").unwrap();
-            assert!(ticket.correlation() > 0);
-            let call = client.request(WORK).deadline(Duration::from_secs(55));
-            call.notify(&deadline.as_ns().to_ne_bytes()).unwrap();
-            assert!(client.collect(ticket).unwrap().is_empty());
-            let most = client.max_record_bytes();
-            assert!(most <= (32 << 10) && most >= 4 << 10, "{most}");
-        },
-    );
-}
-
-#[test]
 fn a_client_waits_for_its_server_only_if_it_is_told_to() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s.sock");
@@ -477,4 +287,50 @@ fn a_client_waits_for_its_server_only_if_it_is_told_to() {
         let mut client = connecting.join().unwrap();
         assert_eq!(client.call(WORK, b"there").unwrap().to_vec(), b"there");
     });
+}
+
+/// A control word holds the low half of what was cancelled: 2^26 requests later it would mean another one.
+#[test]
+fn what_was_cancelled_is_taken_back_before_its_slot_is_used_again() {
+    let _watchdog = Watchdog::start();
+    let (stream, mut server) = Stream::pair().unwrap();
+    let cancellations = server.cancellations();
+    let mut client = Client::builder("").over(stream);
+    let ticket = client.submit(WORK, b"unwanted").unwrap();
+    let asked = server.receive().unwrap().header();
+    client.cancel(&ticket).unwrap();
+    assert!(cancellations.of(asked.correlation).is_cancelled());
+    let much_later = asked.correlation + (1 << 32);
+    assert!(cancellations.of(much_later).is_cancelled(), "the word alone cannot tell");
+    server.send(Header::new(Kind::Response, WORK, asked.correlation), b"done").unwrap();
+    assert_eq!(client.collect(ticket).unwrap().to_vec(), b"done");
+    client.submit(WORK, b"wanted").unwrap();
+    assert_eq!(
+        call::slot_of(server.receive().unwrap().header().correlation),
+        call::slot_of(asked.correlation)
+    );
+    assert!(!cancellations.of(much_later).is_cancelled());
+    assert!(!cancellations.of(call::correlation(1 << 26, 0)).is_cancelled(), "nothing is cancelled");
+}
+
+/// An interruption is not for a call, and does not keep it from waiting.
+#[test]
+fn a_client_whose_stream_is_interrupted_waits_on() {
+    let _watchdog = Watchdog::start();
+    let (mut stream, mut server) = Stream::pair().unwrap();
+    let interrupter = stream.halves().1.interrupter();
+    let mut client = Client::builder("").over(stream);
+    let serving = thread::spawn(move || {
+        let correlation = server.receive().unwrap().header().correlation;
+        interrupter.interrupt();
+        // So long that the caller has gone to sleep, or would have gone round and round.
+        thread::sleep(Duration::from_millis(100));
+        server.send(Header::new(Kind::Response, WORK, correlation), b"late").unwrap();
+        server
+    });
+    let used = || nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap();
+    let before = Duration::from(used());
+    assert_eq!(client.call(WORK, b"x").unwrap().to_vec(), b"late");
+    assert!(Duration::from(used()) - before < Duration::from_millis(50), "it went round and round");
+    serving.join().unwrap();
 }

@@ -7,6 +7,7 @@ mod common;
 mod peer;
 
 mod calls;
+mod deadlines;
 mod endings;
 mod events;
 mod pipeline;

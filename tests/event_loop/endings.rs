@@ -140,3 +140,13 @@ fn a_death_is_told_to_who_never_waits() {
     });
     assert_eq!(received, 3);
 }
+
+/// An interruption is for who waits in a receive: an event loop hears of its descriptor alone.
+#[test]
+fn an_interruption_does_not_keep_a_loop_from_waiting() {
+    let (_peer, mut stream) = Stream::pair().unwrap();
+    let interrupter = stream.halves().1.interrupter();
+    interrupter.interrupt();
+    assert!(stream.try_receive().unwrap().is_none());
+    assert_eq!(stream.arm(), Readiness::Armed);
+}

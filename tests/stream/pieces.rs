@@ -246,3 +246,30 @@ fn a_reader_goes_on_where_its_time_was_up() {
     one.send(event(2), b"next").unwrap();
     assert_eq!(two.receive().unwrap().payload().to_vec(), b"next");
 }
+
+/// The ring is full when the message is given up; its sender then waits for an answer, and sends nothing more.
+#[test]
+fn a_message_given_up_in_a_full_ring_is_told_before_its_sender_waits() {
+    let _watchdog = Watchdog::start();
+    let (mut editor, mut engine) = Stream::pair_with(4096, WaitStrategy::default()).unwrap();
+    editor.set_send_timeout(Some(Duration::from_millis(20)));
+    let mut writer = editor.write_message(event(1));
+    // In records of 24 bytes, which leave no room for one of 16.
+    let error = (0..200).find_map(|_| writer.write_piece(&[7; 8]).err()).unwrap();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    drop(writer);
+    let answering = thread::spawn(move || {
+        let mut reader = engine.read_message().unwrap();
+        let ended = loop {
+            match reader.next_piece() {
+                Ok(Some(_)) => {}
+                other => break other.map(|_| ()),
+            }
+        };
+        assert_eq!(ended.unwrap_err().kind(), ErrorKind::Abandoned);
+        drop(reader);
+        engine.send(event(2), b"tell me again").unwrap();
+    });
+    assert_eq!(editor.receive().unwrap().payload().to_vec(), b"tell me again");
+    answering.join().unwrap();
+}

@@ -34,84 +34,6 @@ impl Tried {
     }
 }
 
-/// A call that is about to be made: from [`ReconnectingClient::request`].
-#[derive(Debug)]
-#[must_use = "nothing has been sent yet"]
-pub struct Call<'a> {
-    client: &'a mut ReconnectingClient,
-    message_type: u16,
-    deadline: Option<Deadline>,
-    idempotent: bool,
-}
-
-impl<'a> Call<'a> {
-    /// The call ends `after` from now at the latest, the wait for a connection included.
-    pub fn deadline(mut self, after: Duration) -> Self {
-        self.deadline = Some(Deadline::after(after));
-        self
-    }
-
-    /// As [`Call::deadline`], with the point in time.
-    pub fn deadline_at(mut self, deadline: Deadline) -> Self {
-        self.deadline = Some(deadline);
-        self
-    }
-
-    /// To execute it twice is to execute it once: it may be sent again when its connection is lost.
-    pub fn idempotent(mut self) -> Self {
-        self.idempotent = true;
-        self
-    }
-
-    fn until(&self) -> Deadline {
-        self.deadline.unwrap_or_else(|| self.client.default_deadline())
-    }
-
-    /// See [`ReconnectingClient::call`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn call(self, request: &[u8]) -> Result<Reply<'a>, Error> {
-        let deadline = self.until();
-        self.client.call_until(self.message_type, request, deadline, self.idempotent)
-    }
-
-    /// See [`ReconnectingClient::call_into`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn call_into(self, request: &[u8], buffer: &mut Vec<u8>) -> Result<usize, Error> {
-        copy(self.call(request), buffer)
-    }
-
-    /// See [`ReconnectingClient::submit`]. Idempotent or not, it is not sent again.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn submit(self, request: &[u8]) -> Result<Ticket, Error> {
-        let deadline = self.until();
-        self.client.submit_until(self.message_type, request, deadline)
-    }
-
-    /// See [`ReconnectingClient::call_streaming`]; the deadline is that of the stream as a whole.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn call_streaming(self, request: &[u8]) -> Result<Streaming<'a>, Error> {
-        let deadline = self.deadline.unwrap_or(Deadline::NEVER);
-        self.client.call_streaming_until(self.message_type, request, deadline)
-    }
-
-    /// See [`ReconnectingClient::notify`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn notify(self, message: &[u8]) -> Result<(), Error> {
-        let deadline = self.until();
-        self.client.notify_until(self.message_type, message, deadline)
-    }
-}
-
 impl ReconnectingClient {
     /// Asks, and waits for the answer: as [`Client::call`], and for a connection first where there is none.
     ///
@@ -176,23 +98,6 @@ impl ReconnectingClient {
         Ok(read(reply.payload()))
     }
 
-    /// Begins a call that is not as the others: by its deadline, or because it may be sent again.
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// # use ringwire::{Client, ErrorKind};
-    /// # let directory = tempfile::tempdir()?;
-    /// # let mut client = Client::builder(directory.path().join("no.sock")).reconnecting().build();
-    /// const READ: u16 = 7;
-    /// let request = client.request(READ).idempotent().deadline(Duration::from_millis(30));
-    /// let error = request.call(b"a file").unwrap_err();
-    /// assert_eq!((error.kind(), error.may_have_executed()), (ErrorKind::TimedOut, Some(false)));
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    pub fn request(&mut self, message_type: u16) -> Call<'_> {
-        Call { client: self, message_type, deadline: None, idempotent: false }
-    }
-
     /// Sends a message that nobody answers. That it has been sent does not say that a server has seen it: a server that dies
     /// right behind it takes it along, and nobody is told. What must not be lost so is a call.
     ///
@@ -223,7 +128,7 @@ impl ReconnectingClient {
         pinged
     }
 
-    fn call_until(
+    pub(super) fn call_until(
         &mut self,
         message_type: u16,
         request: &[u8],
@@ -242,14 +147,20 @@ impl ReconnectingClient {
         self.finish(exchanged, permit)
     }
 
-    fn notify_until(&mut self, message_type: u16, message: &[u8], deadline: Deadline) -> Result<(), Error> {
+    pub(super) fn notify_until(
+        &mut self,
+        message_type: u16,
+        message: &[u8],
+        deadline: Deadline,
+    ) -> Result<(), Error> {
         let permit = self.admit()?;
         let sent = self.attempt(deadline, false, |client| {
             client.check_open().map_err(Tried::unsent)?;
             let is_whole = message.len() + size_of::<u64>() <= client.max_record_bytes();
-            client
-                .notify_until(message_type, message, deadline)
-                .map_err(|error| if is_whole { Tried::unsent(error) } else { Tried::sent(error) })
+            client.notify_until(message_type, message, deadline).map_err(|error| {
+                let sent = !is_whole && error.kind() != ErrorKind::MessageTooLarge;
+                Tried { error, sent, refused: false }
+            })
         });
         match &sent {
             // Nothing has been heard of the server yet.
@@ -293,6 +204,7 @@ impl ReconnectingClient {
     ) -> Result<Streaming<'_>, Error> {
         let permit = self.admit()?;
         let sent = self.attempt(deadline, false, |client| {
+            client.state.clear_early();
             send(client, message_type, request, Expected::Items, deadline)
         });
         match sent {
@@ -363,7 +275,7 @@ pub(super) fn judge(permit: Option<Permit>, error: Option<&Error>) {
     }
 }
 
-fn copy(reply: Result<Reply<'_>, Error>, buffer: &mut Vec<u8>) -> Result<usize, Error> {
+pub(super) fn copy(reply: Result<Reply<'_>, Error>, buffer: &mut Vec<u8>) -> Result<usize, Error> {
     buffer.clear();
     reply?.payload().append_to(buffer);
     Ok(buffer.len())
@@ -377,10 +289,10 @@ fn send(
     expected: Expected,
     deadline: Deadline,
 ) -> Result<(usize, u64), Tried> {
-    let issued = client.state.tickets.issued();
+    let (slot, correlation) = client.next_slot().map_err(Tried::unsent)?;
     client.send_request(message_type, request, expected, deadline).map_err(|error| {
         // Half of it is there: a handler that takes it piece by piece has begun.
-        let sent = client.state.tickets.issued() != issued;
+        let sent = client.state.tickets.entry(slot).withdrawn == correlation;
         Tried { error, sent, refused: false }
     })
 }

@@ -194,8 +194,7 @@ impl Link {
 
     /// Whether the present connection has ended, and not by a goodbye: behind that answers still come.
     pub(super) fn has_ended(&self) -> bool {
-        let closed = self.client.as_ref().and_then(|client| client.state.closed.as_ref());
-        matches!(closed, Some(Closed::Ended(_) | Closed::EventsFull))
+        self.client.as_ref().is_some_and(has_ended)
     }
 
     /// Makes a connection; waits for it until `deadline` if `is_patient`. Says what the last one has left.
@@ -319,6 +318,11 @@ impl fmt::Debug for Link {
             .field("cause", &self.cause)
             .finish_non_exhaustive()
     }
+}
+
+/// See [`Link::has_ended`].
+pub(super) fn has_ended(client: &Client) -> bool {
+    matches!(client.state.closed, Some(Closed::Ended(_) | Closed::EventsFull))
 }
 
 /// The request went down with its connection.

@@ -71,6 +71,7 @@
 //! | not at all: the deadline passes while it waits | `TimedOut` | yes | the same |
 //! | amid a streamed response | the items so far, then `ConnectionLost` | yes | (streams are not repeated) |
 //! | before [`submit`](ReconnectingClient::submit) has sent it | as a call | | (tickets are not sent again) |
+//! | between submit and collect, by the server's goodbye | that answer; `ConnectionLost` if the server ends without it, or the next connection is lost too | (answered); yes | |
 //! | between submit and collect, and the answer had arrived | the answer, also when there is a new connection already (of the last one only: two connections later it is `ConnectionLost`) | (answered) | |
 //! | between submit and collect, and it had not | `ConnectionLost`, whatever the new connection brings | yes | |
 //! | after [`notify`](ReconnectingClient::notify) has sent it | nothing: nobody answers it | | |
@@ -84,15 +85,16 @@ mod builder;
 mod calls;
 mod events;
 mod link;
+mod request;
 mod streams;
 mod tickets;
 
 use std::time::Duration;
 
 pub use builder::ReconnectingBuilder;
-pub use calls::Call;
 pub use events::Events;
 pub use link::{ConnectionState, StateChange};
+pub use request::Call;
 pub use streams::Streaming;
 pub use tickets::Ticket;
 

@@ -5,7 +5,7 @@ use std::mem;
 
 use super::ReconnectingClient;
 use super::calls::judge;
-use super::link::lost;
+use super::link::{has_ended, lost};
 use crate::client::breaker::Permit;
 use crate::client::connection::Client;
 use crate::client::intake::Awaited;
@@ -60,11 +60,23 @@ impl Permits {
     }
 }
 
+/// A connection whose server has said goodbye, and still owes answers.
+#[derive(Debug)]
+struct Retiring {
+    generation: u64,
+    client: Client,
+    permits: Permits,
+}
+
+/// An answer that had arrived before its connection was lost; `None`: it had not.
+type Outcome = Option<Result<Vec<u8>, Error>>;
+
 /// What connections that are no more have left.
 #[derive(Debug)]
 pub(super) struct Leftovers {
-    /// Answers that had arrived, of the last connection; `None`: lost.
-    tickets: VecDeque<(Ticket, Option<Result<Vec<u8>, Error>>)>,
+    retiring: Option<Box<Retiring>>,
+    /// In the order of their connections; answers of the last one alone.
+    tickets: VecDeque<(Ticket, Outcome)>,
     pub(super) events: Queue,
     pub(super) events_dropped: u64,
     /// The answer that the program has, or had last.
@@ -73,17 +85,48 @@ pub(super) struct Leftovers {
 
 impl Leftovers {
     pub(super) fn new() -> Self {
-        Self { tickets: VecDeque::new(), events: none(), events_dropped: 0, current: Vec::new() }
+        Self {
+            retiring: None,
+            tickets: VecDeque::new(),
+            events: none(),
+            events_dropped: 0,
+            current: Vec::new(),
+        }
     }
 
-    /// Takes over what the connection of this generation has left, and closes it.
+    /// Takes over what the connection of this generation has left. It stays open only where answers may still come.
     #[cold]
     pub(super) fn take_over(&mut self, mut client: Client, generation: u64, permits: &mut Permits) {
-        // What had been committed before the end is not lost; what is in the way of it is told by the tickets' errors.
-        let _ = client.poll_for(Awaited::Nothing);
         for (_, outcome) in &mut self.tickets {
             *outcome = None;
         }
+        if let Some(former) = self.retiring.take() {
+            self.close(*former);
+        }
+        // What had been committed before the end is not lost; what is in the way of it is told by the tickets' errors.
+        let _ = client.poll_for(Awaited::Nothing);
+        self.take_events(&mut client);
+        let retiring = Retiring { generation, client, permits: mem::take(permits) };
+        let owes = retiring.client.state.tickets.first_due().is_some();
+        if owes && !has_ended(&retiring.client) {
+            self.retiring = Some(Box::new(retiring));
+        } else {
+            self.close(retiring);
+        }
+    }
+
+    fn take_events(&mut self, client: &mut Client) {
+        if self.events.is_empty() || !client.state.events.is_empty() {
+            self.events_dropped += self.events.len() as u64;
+            let events = Queue::new(KEPT, client.state.max_message_bytes, EventPolicy::DropOldest);
+            let events = mem::replace(&mut client.state.events, events);
+            self.events_dropped += events.dropped;
+            self.events = events;
+        }
+    }
+
+    fn close(&mut self, retiring: Retiring) {
+        let Retiring { generation, mut client, mut permits } = retiring;
         for slot in 0..SLOTS {
             if !client.state.tickets.is_submitted(slot) {
                 continue;
@@ -99,20 +142,20 @@ impl Leftovers {
         while self.tickets.len() > KEPT {
             self.tickets.pop_front();
         }
-        self.events_dropped += self.events.len() as u64 + client.state.events.dropped;
-        self.events = mem::replace(&mut client.state.events, none());
+        self.take_events(&mut client);
     }
 
-    fn take(&mut self, ticket: Ticket) -> Option<Result<Vec<u8>, Error>> {
+    /// The retiring connection, if it is of this generation.
+    fn retiring(&mut self, generation: u64) -> Option<&mut Retiring> {
+        self.retiring.as_deref_mut().filter(|retiring| retiring.generation == generation)
+    }
+
+    fn take(&mut self, ticket: Ticket) -> Outcome {
         let at = self.tickets.iter().position(|(kept, _)| *kept == ticket)?;
         self.tickets.remove(at)?.1
     }
 
-    fn hand_out(
-        &mut self,
-        ticket: Ticket,
-        outcome: Option<Result<Vec<u8>, Error>>,
-    ) -> Result<Reply<'_>, Error> {
+    fn hand_out(&mut self, ticket: Ticket, outcome: Outcome) -> Result<Reply<'_>, Error> {
         self.current = outcome.unwrap_or_else(|| Err(gone(ticket)))?;
         Ok(Reply::in_buffer(&mut self.current))
     }
@@ -161,13 +204,12 @@ impl ReconnectingClient {
     /// [`ErrorKind::ConnectionLost`] if the ticket's connection is lost, and the answer had not arrived before; else as
     /// [`Client::collect`].
     pub fn collect(&mut self, ticket: Ticket) -> Result<Reply<'_>, Error> {
-        if ticket.generation != self.link.generation() {
+        if self.side(ticket.generation).is_none() {
             let outcome = self.left.take(ticket);
             return self.left.hand_out(ticket, outcome);
         }
         let arrived = self.arrive(ticket);
-        let permit = arrived.as_ref().ok().and_then(|(slot, _)| self.permits.take(*slot));
-        self.finish(arrived, permit)
+        self.hand_out(ticket.generation, arrived)
     }
 
     /// The answer to a request if it is there already.
@@ -175,7 +217,7 @@ impl ReconnectingClient {
     /// # Errors
     /// As [`ReconnectingClient::collect`].
     pub fn try_collect(&mut self, ticket: &Ticket) -> Result<Option<Reply<'_>>, Error> {
-        if ticket.generation != self.link.generation() {
+        if self.side(ticket.generation).is_none() {
             return self.collect(*ticket).map(Some);
         }
         let (client, slot) = self.find(*ticket)?;
@@ -186,15 +228,12 @@ impl ReconnectingClient {
         };
         match found {
             Ok(None) => Ok(None),
-            Ok(Some(arrived)) => {
-                let permit = self.permits.take(slot);
-                self.finish(Ok((slot, arrived)), permit).map(Some)
-            }
-            Err(error) => Err(self.not_collected(slot, error)),
+            Ok(Some(arrived)) => self.hand_out(ticket.generation, Ok((slot, arrived))).map(Some),
+            Err(error) => Err(self.not_collected(ticket.generation, slot, error)),
         }
     }
 
-    /// Waits for the answer to any of the requests that were submitted, and hands it out with its ticket: first what lost
+    /// Waits for the answer to any of the requests that were submitted, and hands it out with its ticket: first what former
     /// connections have left, answers or [`ErrorKind::ConnectionLost`]. `None` if there is none under way.
     ///
     /// # Errors
@@ -204,8 +243,10 @@ impl ReconnectingClient {
         if let Some((ticket, outcome)) = self.left.tickets.pop_front() {
             return Ok(Some((ticket, self.left.hand_out(ticket, outcome))));
         }
-        let generation = self.link.generation();
-        let Some(client) = &mut self.link.client else { return Ok(None) };
+        let retiring =
+            self.left.retiring.as_mut().filter(|retiring| retiring.client.state.tickets.has_submitted());
+        let generation = retiring.map_or(self.link.generation(), |retiring| retiring.generation);
+        let Some((client, _)) = self.side(generation) else { return Ok(None) };
         let (slot, arrived) = if let Some(slot) = client.state.tickets.any_ready() {
             (slot, Ok(Arrived::Stored))
         } else {
@@ -213,7 +254,7 @@ impl ReconnectingClient {
             match client.check_receiving().and_then(|()| client.await_any(deadline)) {
                 Ok((slot, arrived)) => (slot, Ok(arrived)),
                 Err(error) => {
-                    let error = self.not_collected(due, error);
+                    let error = self.not_collected(generation, due, error);
                     if error.kind() == ErrorKind::ResourceExhausted {
                         return Err(error);
                     }
@@ -221,10 +262,10 @@ impl ReconnectingClient {
                 }
             }
         };
-        let Some(client) = &self.link.client else { return Ok(None) };
+        let Some((client, _)) = self.side(generation) else { return Ok(None) };
         let ticket = Ticket { generation, ticket: client.ticket(slot) };
-        let permit = self.permits.take(slot);
-        Ok(Some((ticket, self.finish(arrived.map(|arrived| (slot, arrived)), permit))))
+        let arrived = arrived.map(|arrived| (slot, arrived));
+        Ok(Some((ticket, self.hand_out(generation, arrived))))
     }
 
     /// As [`Client::cancel`].
@@ -232,9 +273,6 @@ impl ReconnectingClient {
     /// # Errors
     /// [`ErrorKind::ConnectionLost`] for a ticket of a lost connection; else as [`Client::cancel`].
     pub fn cancel(&mut self, ticket: &Ticket) -> Result<(), Error> {
-        if ticket.generation != self.link.generation() {
-            return Err(gone(*ticket));
-        }
         let issued = ticket.ticket;
         self.find(*ticket)?.0.cancel(&issued)
     }
@@ -244,30 +282,56 @@ impl ReconnectingClient {
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if the ticket has been collected or given up.
     pub fn give_up(&mut self, ticket: Ticket) -> Result<(), Error> {
-        if ticket.generation != self.link.generation() {
+        let Some((client, permits)) = self.side(ticket.generation) else {
             let _ = self.left.take(ticket);
             return Ok(());
-        }
-        self.find(ticket)?.0.give_up(ticket.ticket)?;
-        if let Some(permit) = self.permits.take(call::slot_of(ticket.correlation())) {
+        };
+        client.give_up(ticket.ticket)?;
+        if let Some(permit) = permits.take(call::slot_of(ticket.correlation())) {
             permit.abandon();
         }
         Ok(())
     }
 
-    /// The slot of a ticket of the present connection.
+    /// The connection of this generation, if answers of it may still be there.
+    fn side(&mut self, generation: u64) -> Option<(&mut Client, &mut Permits)> {
+        if generation == self.link.generation() {
+            return Some((self.link.client.as_mut()?, &mut self.permits));
+        }
+        self.left.retiring(generation).map(|retiring| (&mut retiring.client, &mut retiring.permits))
+    }
+
+    /// Hands out an answer of this generation's connection.
+    fn hand_out(
+        &mut self,
+        generation: u64,
+        arrived: Result<(usize, Arrived), Error>,
+    ) -> Result<Reply<'_>, Error> {
+        let (slot, arrived) = arrived?;
+        if generation == self.link.generation() {
+            self.link.answered();
+        }
+        let Some((client, permits)) = self.side(generation) else {
+            return Err(ErrorKind::ConnectionLost.into());
+        };
+        let permit = permits.take(slot);
+        let reply = client.take_reply(slot, arrived);
+        judge(permit, reply.as_ref().err());
+        reply
+    }
+
+    /// The connection of a ticket, and its slot.
     fn find(&mut self, ticket: Ticket) -> Result<(&mut Client, usize), Error> {
-        let has_ended = self.link.has_ended();
-        let client = self.link.live()?;
+        let Some((client, _)) = self.side(ticket.generation) else { return Err(gone(ticket)) };
         match client.find(ticket.ticket) {
             Ok(slot) => Ok((client, slot)),
             // Collected before, or lost before: it answers the same, ever.
-            Err(_) if has_ended => Err(gone(ticket)),
+            Err(_) if has_ended(client) => Err(gone(ticket)),
             Err(error) => Err(error),
         }
     }
 
-    /// Waits for the answer to a ticket of the present connection.
+    /// Waits for the answer to a ticket whose connection is there.
     fn arrive(&mut self, ticket: Ticket) -> Result<(usize, Arrived), Error> {
         let (client, slot) = self.find(ticket)?;
         if client.state.tickets.is_ready(slot) {
@@ -277,23 +341,26 @@ impl ReconnectingClient {
         let expected = Header::new(Kind::Response, message_type, ticket.correlation());
         match client.check_receiving().and_then(|()| client.await_slot(slot, expected)) {
             Ok(arrived) => Ok((slot, arrived)),
-            Err(error) => Err(self.not_collected(slot, error)),
+            Err(error) => Err(self.not_collected(ticket.generation, slot, error)),
         }
     }
 
     /// An answer does not come, or not now: the ticket is of use again only if the connection is.
     #[cold]
-    fn not_collected(&mut self, slot: usize, error: Error) -> Error {
-        let is_over = self.link.has_ended();
-        let stays = !is_over && error.kind() != ErrorKind::TimedOut;
-        let error = match &mut self.link.client {
-            Some(client) if !stays => client.abandon(slot, error),
-            _ => error,
-        };
-        let error = self.link.failed(error, is_over, true);
-        if !stays {
-            judge(self.permits.take(slot), Some(&error));
+    fn not_collected(&mut self, generation: u64, slot: usize, error: Error) -> Error {
+        let is_present = generation == self.link.generation();
+        let Some((client, permits)) = self.side(generation) else { return error };
+        let is_over = has_ended(client);
+        if !is_over && error.kind() != ErrorKind::TimedOut {
+            return error.executed(true);
         }
+        let error = client.abandon(slot, error);
+        let permit = permits.take(slot);
+        let error = match (is_over, is_present) {
+            (true, false) => lost(generation, error, true),
+            _ => self.link.failed(error, is_over, true),
+        };
+        judge(permit, Some(&error));
         error
     }
 }

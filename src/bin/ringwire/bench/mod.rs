@@ -5,14 +5,15 @@
 
 mod arena;
 mod bytes;
+mod call;
 mod churn;
 mod idle;
 pub mod latency;
 mod limits;
 pub mod machine;
-pub mod mode;
 pub mod many;
 mod memory;
+pub mod mode;
 mod oneway;
 pub mod procfs;
 pub mod report;
@@ -22,6 +23,8 @@ mod tokens;
 use std::error::Error;
 
 use clap::Subcommand;
+
+pub use mode::Mode;
 
 /// What to measure.
 #[derive(Debug, Subcommand)]
@@ -53,6 +56,8 @@ pub enum PeerCommand {
     Limits(limits::PeerArguments),
     /// Echoes
     Rtt(rtt::PeerArguments),
+    /// Answers calls
+    Call(call::PeerArguments),
     /// Receives
     Stream(oneway::PeerArguments),
     /// Echoes over both
@@ -89,6 +94,7 @@ pub fn run_peer(command: &PeerCommand) -> Result<(), Box<dyn Error>> {
     match command {
         PeerCommand::Limits(arguments) => limits::run_peer(arguments),
         PeerCommand::Rtt(arguments) => rtt::run_peer(arguments),
+        PeerCommand::Call(arguments) => call::run_peer(arguments),
         PeerCommand::Stream(arguments) => oneway::run_peer(arguments),
         PeerCommand::Bytes(arguments) => bytes::run_peer(arguments),
         PeerCommand::Many(arguments) => many::run_peer(arguments),

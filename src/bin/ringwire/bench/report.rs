@@ -65,9 +65,10 @@ pub fn median(values: &[f64]) -> f64 {
     values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(0.0)
 }
 
-/// Three digits behind the point are more than any clock here gives.
+/// Three digits behind the point are more than any clock here gives; what is below a tenth keeps some of its own.
 pub fn rounded(value: f64) -> f64 {
-    (value * 1000.0).round() / 1000.0
+    let scale = if value.abs() < 0.1 { 1e6 } else { 1e3 };
+    (value * scale).round() / scale
 }
 
 /// Prints one result: as a line of JSON, or as a row for each field.

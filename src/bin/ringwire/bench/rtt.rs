@@ -1,41 +1,54 @@
-//! `bench rtt`: round trips over a stream, in blocks that alternate with their limit.
+//! `bench rtt`: round trips over a stream or of calls, in blocks that alternate with their limit.
 
 use std::error::Error;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use ringwire::{Header, Kind, Listener, Stream};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::arena::{Arena, PAIRS};
+use super::call;
 use super::limits::{BLOCK_ROUND_TRIPS, QUICK, futex_block, futex_block_peer, line_block, line_block_peer};
 use super::machine::{busy_wait, pin, steal_ticks, unpin};
 use super::mode::Mode;
 use super::report::{Samples, median, print, rounded};
 use crate::child::{PrivateDirectory, spawn};
 
+/// What makes a round trip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Layer {
+    /// A message and its echo
+    Stream,
+    /// A client's call and a server's answer; with pauses, beside an echo over a Unix socket
+    Call,
+}
+
 /// `bench rtt`
 #[derive(Args, Debug)]
 pub struct Arguments {
+    /// What makes a round trip
+    #[arg(long, value_enum, default_value_t = Layer::Stream)]
+    layer: Layer,
     /// Bytes of a message
     #[arg(long, default_value_t = 64)]
-    size: usize,
+    pub(super) size: usize,
     /// What both sides do while they wait
     #[arg(long, value_enum, default_value_t = Mode::Spin)]
-    mode: Mode,
+    pub(super) mode: Mode,
     /// Busy pause before each round trip, in microseconds
     #[arg(long, default_value_t = 0)]
-    pause_us: u64,
+    pub(super) pause_us: u64,
     /// Bind each process to a core of its own (the limits always need that; this says it for the stream too)
     #[arg(long)]
-    pin: bool,
+    pub(super) pin: bool,
     /// Pairs of processes, one after the other
     #[arg(long, default_value_t = 5)]
-    runs: u32,
+    pub(super) runs: u32,
     /// Size of each ring in bytes
     #[arg(long, default_value_t = 65_536)]
-    ring: u32,
+    pub(super) ring: u32,
     /// Blocks of a run (64, so that each takes another pair of lines, unless there are pauses)
     #[arg(long)]
     blocks: Option<u32>,
@@ -44,7 +57,7 @@ pub struct Arguments {
     quick: bool,
     /// One JSON object per line
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// What the second process is told.
@@ -62,7 +75,7 @@ pub struct PeerArguments {
 }
 
 /// Blocks and their length: about 10 s at the most for a run with pauses.
-fn schedule(arguments: &Arguments) -> (u32, u32) {
+pub(super) fn schedule(arguments: &Arguments) -> (u32, u32) {
     let (blocks, per_block) = match (arguments.mode, arguments.pause_us) {
         (Mode::Spin | Mode::Adaptive, 0) => (PAIRS, BLOCK_ROUND_TRIPS),
         (Mode::Block, 0) => (20, 500),
@@ -73,7 +86,7 @@ fn schedule(arguments: &Arguments) -> (u32, u32) {
 }
 
 /// The lines' blocks are as long as the stream's, unless pauses make those short.
-fn limit_per_block(per_block: u32) -> u32 {
+pub(super) fn limit_per_block(per_block: u32) -> u32 {
     per_block.max(BLOCK_ROUND_TRIPS / QUICK)
 }
 
@@ -86,33 +99,60 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     if arguments.runs == 0 || arguments.blocks == Some(0) {
         return Err("--runs and --blocks need at least 1".into());
     }
-    let (stolen_before, mut ratios) = (steal_ticks(), Vec::new());
-    let (mut all, mut limit_all) = (Samples::default(), Vec::new());
+    let (stolen_before, mut runs) = (steal_ticks(), Vec::new());
     for _ in 0..arguments.runs {
-        let run = one_run(arguments)?;
-        ratios.push(median(&run.ratios));
-        limit_all.extend(run.limits);
-        all.extend(&run.samples);
+        runs.push(match arguments.layer {
+            Layer::Stream => one_run(arguments)?,
+            Layer::Call => call::one_run(arguments)?,
+        });
     }
-    let mode = format!("{:?}", arguments.mode).to_lowercase();
-    let result = json!({
-        "bench": "rtt", "layer": "stream", "mode": mode, "size": arguments.size, "pause_us": arguments.pause_us,
-        "pinned": arguments.pin, "iterations": all.len(),
-        "p50_ns": all.quantile(500), "p99_ns": all.quantile(990), "p999_ns": all.quantile(999),
-        "max_ns": all.quantile(1000), "share_under_10_us": rounded(all.share_below(10_000)),
-        "limit_p50_ns": median(&limit_all), "ratio_p50": rounded(median(&ratios)),
-        "ratio_p50_of_runs": ratios.iter().map(|ratio| rounded(*ratio)).collect::<Vec<_>>(),
-        "steal_ticks": steal_ticks() - stolen_before,
-    });
+    let mut result = summary(arguments, &runs);
+    result["steal_ticks"] = (steal_ticks() - stolen_before).into();
     print(arguments.json, &result)?;
     Ok(())
 }
 
+/// What one pair of processes has shown.
 #[derive(Default)]
-struct Run {
-    samples: Samples,
-    limits: Vec<f64>,
-    ratios: Vec<f64>,
+pub(super) struct Run {
+    pub(super) samples: Samples,
+    pub(super) limits: Vec<f64>,
+    pub(super) ratios: Vec<f64>,
+    /// Over a Unix socket.
+    pub(super) socket: Samples,
+    pub(super) socket_ratios: Vec<f64>,
+}
+
+fn summary(arguments: &Arguments, runs: &[Run]) -> Value {
+    let (mut all, mut socket) = (Samples::default(), Samples::default());
+    for run in runs {
+        all.extend(&run.samples);
+        socket.extend(&run.socket);
+    }
+    let limits: Vec<f64> = runs.iter().flat_map(|run| run.limits.iter().copied()).collect();
+    let ratios: Vec<f64> = runs.iter().map(|run| median(&run.ratios)).collect();
+    let layer = format!("{:?}", arguments.layer).to_lowercase();
+    let mut result = json!({
+        "bench": "rtt", "layer": layer, "mode": arguments.mode.name(), "size": arguments.size, "pause_us": arguments.pause_us,
+        "pinned": arguments.pin, "iterations": all.len(),
+        "p50_ns": all.quantile(500), "p99_ns": all.quantile(990), "p999_ns": all.quantile(999),
+        "max_ns": all.quantile(1000), "share_under_10_us": rounded(all.share_below(10_000)),
+        "limit_p50_ns": median(&limits), "ratio_p50": rounded(median(&ratios)),
+        "ratio_p50_of_runs": round_all(&ratios),
+    });
+    if socket.len() > 0 {
+        let ratios: Vec<f64> = runs.iter().map(|run| median(&run.socket_ratios)).collect();
+        result["socket_p50_ns"] = socket.quantile(500).into();
+        result["socket_p99_ns"] = socket.quantile(990).into();
+        result["socket_share_under_10_us"] = rounded(socket.share_below(10_000)).into();
+        result["ratio_to_socket"] = rounded(median(&ratios)).into();
+        result["ratio_to_socket_of_runs"] = round_all(&ratios).into();
+    }
+    result
+}
+
+fn round_all(values: &[f64]) -> Vec<f64> {
+    values.iter().map(|value| rounded(*value)).collect()
 }
 
 fn one_run(arguments: &Arguments) -> Result<Run, Box<dyn Error>> {
@@ -122,7 +162,6 @@ fn one_run(arguments: &Arguments) -> Result<Run, Box<dyn Error>> {
     let directory = PrivateDirectory::create()?;
     let socket = directory.path().join("rtt.sock");
     let (arena, name) = Arena::create(0)?;
-    let mode = format!("{:?}", arguments.mode).to_lowercase();
     let mut listener = Listener::builder(&socket)
         .max_ring_bytes(1 << 30)
         .wait_strategy(arguments.mode.strategy())
@@ -133,8 +172,19 @@ fn one_run(arguments: &Arguments) -> Result<Run, Box<dyn Error>> {
     let [ring, block_count, per_block_text] = &numbers;
     let size = arguments.size.to_string();
     let pinned = if arguments.pin { "true" } else { "false" };
-    let words =
-        ["peer", "bench", "rtt", socket, &name, &size, &mode, ring, block_count, per_block_text, pinned];
+    let words = [
+        "peer",
+        "bench",
+        "rtt",
+        socket,
+        &name,
+        &size,
+        arguments.mode.name(),
+        ring,
+        block_count,
+        per_block_text,
+        pinned,
+    ];
     let peer = spawn(words)?;
     let mut stream = listener.accept_timeout(Duration::from_secs(10))?;
     let mut run = Run::default();
@@ -148,7 +198,7 @@ fn one_run(arguments: &Arguments) -> Result<Run, Box<dyn Error>> {
     Ok(run)
 }
 
-struct Block {
+pub(super) struct Block {
     payload: Vec<u8>,
     echo: Vec<u8>,
     samples: Samples,
@@ -160,7 +210,7 @@ struct Block {
 }
 
 impl Block {
-    fn new(arguments: &Arguments, per_block: u32) -> Self {
+    pub(super) fn new(arguments: &Arguments, per_block: u32) -> Self {
         Self {
             payload: (0..arguments.size).map(|i| i as u8).collect(),
             echo: Vec::with_capacity(arguments.size),
@@ -173,7 +223,7 @@ impl Block {
         }
     }
 
-    fn limit(&mut self, arena: &Arena, index: u32, run: &mut Run) -> Result<(), Box<dyn Error>> {
+    pub(super) fn limit(&mut self, arena: &Arena, index: u32, run: &mut Run) -> Result<(), Box<dyn Error>> {
         pin(0)?;
         self.samples.clear();
         if self.mode == Mode::Block {
@@ -196,15 +246,40 @@ impl Block {
     }
 
     fn stream(&mut self, stream: &mut Stream, index: u32, run: &mut Run) -> Result<(), Box<dyn Error>> {
-        self.samples.clear();
         let whole_record = self.payload.len() <= stream.max_record_bytes();
+        let p50 = self
+            .timed(index, |number, payload, echo| round_trip(stream, number, payload, echo, whole_record))?;
+        self.beside_limit(p50, run);
+        Ok(())
+    }
+
+    /// Sets the last block beside the last one of the limit.
+    pub(super) fn beside_limit(&self, p50: f64, run: &mut Run) {
+        run.ratios.push(p50 / run.limits.last().copied().unwrap_or(f64::NAN));
+        run.samples.extend(&self.samples);
+    }
+
+    /// The round trips of the last block.
+    pub(super) fn samples(&self) -> &Samples {
+        &self.samples
+    }
+
+    /// One block of round trips, each with its number; says their median in nanoseconds.
+    #[inline(always)]
+    pub(super) fn timed(
+        &mut self,
+        index: u32,
+        mut round_trip: impl FnMut(u32, &[u8], &mut Vec<u8>) -> Result<(), Box<dyn Error>>,
+    ) -> Result<f64, Box<dyn Error>> {
+        self.samples.clear();
+        self.echo.clear();
         self.echo.resize(self.payload.len(), 0);
         // The second process may still be pinning itself.
-        round_trip(stream, u32::MAX, &self.payload, &mut self.echo, whole_record)?;
+        round_trip(u32::MAX, &self.payload, &mut self.echo)?;
         if self.pause.is_zero() {
             let mut before = Instant::now();
             for i in 0..self.per_block {
-                round_trip(stream, i, &self.payload, &mut self.echo, whole_record)?;
+                round_trip(i, &self.payload, &mut self.echo)?;
                 let now = Instant::now();
                 self.samples.push((now - before).as_nanos() as u64);
                 before = now;
@@ -213,16 +288,14 @@ impl Block {
             for i in 0..self.per_block {
                 busy_wait(self.pause);
                 let started = Instant::now();
-                round_trip(stream, i, &self.payload, &mut self.echo, whole_record)?;
+                round_trip(i, &self.payload, &mut self.echo)?;
                 self.samples.push(started.elapsed().as_nanos() as u64);
             }
         }
         if self.echo != self.payload {
             return Err(format!("block {index}: the echo differs").into());
         }
-        run.ratios.push(self.samples.quantile(500) as f64 / run.limits.last().copied().unwrap_or(f64::NAN));
-        run.samples.extend(&self.samples);
-        Ok(())
+        Ok(self.samples.quantile(500) as f64)
     }
 }
 

@@ -12,7 +12,6 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
-use ringwire::transport::limit_malloc_arenas;
 use ringwire::{Client, Server, ServerHandle};
 use serde_json::{Value, json};
 
@@ -34,7 +33,6 @@ const STOP: u16 = 5;
 /// Nothing becomes of it but work.
 pub const NOTE: u16 = 6;
 
-const ARENAS: u32 = 2;
 const PIECE_BYTES: usize = 1 << 10;
 /// What fits into one record of the default rings, which all but hostile clients have.
 const MIRRORED_IN_PLACE_BYTES: usize = 16 << 10;
@@ -68,8 +66,6 @@ pub fn now_ns() -> Result<u64, Box<dyn Error>> {
 
 /// The server's process.
 pub fn run_peer(arguments: &PeerArguments) -> Result<(), Box<dyn Error>> {
-    // Before there is a thread: else each of many takes part in filling arenas that are never given back.
-    limit_malloc_arenas(ARENAS)?;
     if let Some(descriptors) = arguments.descriptors {
         let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
         setrlimit(Resource::RLIMIT_NOFILE, descriptors.min(most), most)?;
