@@ -24,6 +24,9 @@ const FUTEX_SLICES: u64 = FUTEX_STAGE_NS / LOOK_EVERY_NS;
 /// After a sleep that outlasted its slice, so many waits begin with one slice as long as the stage: among more busy threads
 /// than cores each wait would be interrupted by the clock before it is over, for a switch in vain.
 const LONG_WAITS: u32 = 32;
+/// After two waits in a row that went over to the lifeline, so many go there at once: a timer that is sure to expire costs
+/// a switch, and whoever runs on that core an interruption. Then one tries the word again.
+const LISTENING_WAITS: u32 = 8;
 /// After this time on the lifeline a connection rests, and gives memory back. One that is only waiting for its turn among
 /// many would take it again at once (1,000 connections, windows of 16 KiB and more: a sixth of all processor time).
 const REST_NS: u64 = 100_000_000;
@@ -71,6 +74,10 @@ pub struct Consumer<P: Platform, K> {
     pub(super) turns: Turns,
     /// So many more waits are expected to be long.
     long_waits: u32,
+    /// So many more waits go to the lifeline at once.
+    listening_waits: u32,
+    /// The last wait that began on the word went over to the lifeline.
+    went_over: bool,
     /// Only for the control that parks under a generation number.
     generation: u32,
 }
@@ -107,6 +114,8 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
             waker: Waker::default(),
             turns: Turns::default(),
             long_waits: 0,
+            listening_waits: 0,
+            went_over: false,
             generation: 0,
         }
     }
@@ -335,18 +344,13 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
 
     #[inline(never)]
     fn park(&mut self, deadline: Deadline, before_idling: impl FnOnce()) -> Result<(), WaitError> {
-        let (slices, slice_ns) =
-            if self.long_waits > 0 { (1, FUTEX_STAGE_NS) } else { (FUTEX_SLICES, LOOK_EVERY_NS) };
-        self.long_waits = self.long_waits.saturating_sub(1);
-        for _ in 0..slices {
-            self.park_on_commit_word((Deadline::now_ns() + slice_ns).min(deadline.as_ns()));
-            if self.is_up() {
-                return Ok(());
-            }
-            self.long_waits = LONG_WAITS;
-            if self.look_around(deadline)? {
-                return Ok(());
-            }
+        if self.listening_waits > 0 {
+            self.listening_waits -= 1;
+        } else if self.park_in_slices(deadline)? {
+            self.went_over = false;
+            return Ok(());
+        } else if core::mem::replace(&mut self.went_over, true) {
+            self.listening_waits = LISTENING_WAITS;
         }
         self.kernel.prepare_listening();
         let mut before_idling = Some(before_idling);
@@ -370,6 +374,24 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
                 Heard::Bell => {}
             }
         }
+    }
+
+    /// The first part of a wait, on the word: says whether it is over.
+    fn park_in_slices(&mut self, deadline: Deadline) -> Result<bool, WaitError> {
+        let (slices, slice_ns) =
+            if self.long_waits > 0 { (1, FUTEX_STAGE_NS) } else { (FUTEX_SLICES, LOOK_EVERY_NS) };
+        self.long_waits = self.long_waits.saturating_sub(1);
+        for _ in 0..slices {
+            self.park_on_commit_word((Deadline::now_ns() + slice_ns).min(deadline.as_ns()));
+            if self.is_up() {
+                return Ok(true);
+            }
+            self.long_waits = LONG_WAITS;
+            if self.look_around(deadline)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     pub(super) fn is_readable(&self) -> bool {

@@ -22,12 +22,12 @@ pub(crate) struct ThreadsConfig {
     pub(crate) max_idle: usize,
     /// How long a thread waits for work before it ends.
     pub(crate) idle_timeout: Duration,
-    /// Called by an ending thread when many have ended and none waits any more, or very many have: the moment to give
+    /// Called by an ending thread when many have ended and none works or none waits any more, or very many have: the moment to give
     /// back to the system what the allocator holds for them.
     pub(crate) when_shrunk: Option<fn()>,
 }
 
-/// So many threads that have ended since the last time are worth a call of `when_shrunk`, if none is left idle.
+/// So many threads that have ended since the last time are worth a call of `when_shrunk`, if none works or none is idle.
 const MANY_ENDED: usize = 32;
 /// So many are, in any case.
 const VERY_MANY_ENDED: usize = 256;
@@ -275,7 +275,9 @@ impl Shared {
             let mut state = self.lock();
             state.alive -= 1;
             state.ended += 1;
-            let enough = if state.idle.is_empty() { MANY_ENDED } else { VERY_MANY_ENDED };
+            // Nobody works: a burst of connections is over, even if some threads wait for the next.
+            let is_over = state.busy == 0 || state.idle.is_empty();
+            let enough = if is_over { MANY_ENDED } else { VERY_MANY_ENDED };
             let shrunk = state.ended >= enough;
             if shrunk {
                 state.ended = 0;

@@ -21,7 +21,7 @@ const IDLE_THREADS_END: Duration = Duration::from_secs(11);
 const SETTLE: Duration = Duration::from_millis(300);
 
 struct State {
-    total_kib: u64,
+    memory: Memory,
     descriptors: usize,
     threads: u64,
 }
@@ -29,14 +29,15 @@ struct State {
 impl State {
     fn of(server: u32) -> Result<Self, Box<dyn Error>> {
         Ok(Self {
-            total_kib: Memory::of(server)?.total_kib(),
+            memory: Memory::of(server)?,
             descriptors: fs::read_dir(format!("/proc/{server}/fd"))?.count(),
             threads: Activity::of(server)?.threads,
         })
     }
 }
 
-/// Opens and closes `connections`, `cycles` times, and prints what the server is left with.
+/// Opens and closes `connections`, `cycles` times, and prints what the server is left with, once its idle threads have
+/// ended.
 pub fn run(
     server: &Peer,
     address: &str,
@@ -46,6 +47,7 @@ pub fn run(
 ) -> Result<(), Box<dyn Error>> {
     let start = State::of(server.id())?;
     let mut totals = Vec::new();
+    let mut first = None;
     for _ in 0..cycles {
         let mut clients = Vec::new();
         for number in 0..connections {
@@ -55,17 +57,23 @@ pub fn run(
         }
         drop(clients);
         wait_until_closed(server.id(), start.descriptors)?;
-        totals.push(State::of(server.id())?.total_kib);
+        totals.push(Memory::of(server.id())?.total_kib());
+        if first.is_none() {
+            thread::sleep(IDLE_THREADS_END);
+            first = Some(State::of(server.id())?);
+        }
     }
     thread::sleep(IDLE_THREADS_END);
-    let end = State::of(server.id())?;
-    let (first, most) = (totals.first().copied().unwrap_or(0), totals.iter().copied().max().unwrap_or(0));
+    let (first, last) = (first.ok_or("no cycle")?.memory, State::of(server.id())?);
     let result = json!({
         "bench": "memory", "layer": "call", "connections": connections, "cycles": cycles,
-        "start_kib": start.total_kib, "first_kib": first, "most_kib": most, "above_first_kib": most - first,
-        "last_kib": totals.last(), "end_kib": end.total_kib, "kib_of_cycles": totals,
-        "descriptors_at_start": start.descriptors, "descriptors_at_end": end.descriptors,
-        "threads_at_start": start.threads, "threads_at_end": end.threads,
+        "start_kib": start.memory.total_kib(), "first_kib": first.total_kib(), "last_kib": last.memory.total_kib(),
+        "above_first_kib": last.memory.total_kib().saturating_sub(first.total_kib()),
+        "first_heap_kib": first.heap_kib, "last_heap_kib": last.memory.heap_kib,
+        "first_stacks_kib": first.stacks_kib, "last_stacks_kib": last.memory.stacks_kib,
+        "with_idle_threads_kib": totals,
+        "descriptors_at_start": start.descriptors, "descriptors_at_end": last.descriptors,
+        "threads_at_start": start.threads, "threads_at_end": last.threads,
     });
     print(json, &result)?;
     Ok(())

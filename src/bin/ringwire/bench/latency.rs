@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use ringwire::client::ECHO;
-use ringwire::transport::{Counter, DEFAULT_LATENCY_PRIORITY, enter_latency_class};
-use ringwire::{Client, Server, WaitStrategy};
+use ringwire::transport::{Counter, DEFAULT_LATENCY_PRIORITY, LatencyGuard, enter_latency_class};
+use ringwire::{Client, ClientBuilder, Server, WaitStrategy};
 use serde_json::json;
 
 use super::limits::QUICK;
@@ -19,6 +19,8 @@ use crate::child::{PrivateDirectory, say, spawn_heard};
 
 /// On both sides: a thousand threads take what they touch of it.
 const STACK_BYTES: usize = 64 << 10;
+/// One above the server's thread: then its answer is read at once, and it goes back to sleep afterwards.
+const PRIORITY: i32 = DEFAULT_LATENCY_PRIORITY + 1;
 /// Until all the others send.
 const SETTLE: Duration = Duration::from_secs(1);
 /// Upper ends of the histogram's classes in microseconds.
@@ -75,16 +77,19 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let address = server.hear()?;
     let address = address.trim_end();
     let stop = Arc::new(Counter::new(0));
-    let crowd = start_crowd(address, others, arguments.others_size, &stop)?;
+    // All are connected before the first of them sends: beside a thousand busy threads each would take its time.
+    let clients = (0..others).map(|_| ordinary(address).connect()).collect::<Result<Vec<_>, _>>()?;
+    let mut measured = Measured::connect(address, arguments)?;
+    let crowd = start_crowd(clients, arguments.others_size, &stop)?;
     thread::sleep(SETTLE / part);
     let stolen_before = steal_ticks();
-    let measured = measure(address, arguments, messages, pause);
+    let samples = measured.sample(arguments, messages, pause);
     stop.add(1);
     let mut answered = 0;
     for other in crowd {
         answered += other.join().map_err(|_| "a client panicked")??;
     }
-    let (mut samples, realtime) = measured?;
+    let (mut samples, realtime) = (samples?, measured.guard.as_ref().is_some_and(LatencyGuard::is_realtime));
     let counts = CLASSES_US.map(|us| samples.count_below(us * 1000));
     let histogram: serde_json::Map<_, _> =
         CLASSES_US.iter().zip(counts).map(|(us, count)| (format!("below_{us}_us"), count.into())).collect();
@@ -99,13 +104,16 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+fn ordinary(address: &str) -> ClientBuilder {
+    Client::builder(address).strategy(WaitStrategy::ParkAtOnce)
+}
+
 type Crowd = Vec<thread::JoinHandle<Result<u64, String>>>;
 
 /// Clients that call without pause until `stop`; each says how often it was answered.
-fn start_crowd(address: &str, count: u32, size: usize, stop: &Arc<Counter>) -> Result<Crowd, Box<dyn Error>> {
+fn start_crowd(clients: Vec<Client>, size: usize, stop: &Arc<Counter>) -> Result<Crowd, Box<dyn Error>> {
     let mut crowd = Crowd::new();
-    for _ in 0..count {
-        let mut client = Client::builder(address).strategy(WaitStrategy::ParkAtOnce).connect()?;
+    for mut client in clients {
         let (stop, request) = (Arc::clone(stop), vec![7; size]);
         let run = move || {
             let mut answered = 0;
@@ -120,34 +128,42 @@ fn start_crowd(address: &str, count: u32, size: usize, stop: &Arc<Counter>) -> R
     Ok(crowd)
 }
 
-/// Latencies, and whether this thread had a real-time priority.
-fn measure(
-    address: &str,
-    arguments: &Arguments,
-    messages: u32,
-    pause: Duration,
-) -> Result<(Samples, bool), Box<dyn Error>> {
-    let core = u32::try_from(*cores()?.first().ok_or("no core")?)?;
-    let mut builder = Client::builder(address).strategy(WaitStrategy::ParkAtOnce);
-    if !arguments.ordinary {
-        builder = builder.latency_class(core);
-    }
-    let guard =
-        (!arguments.ordinary).then(|| enter_latency_class(core, DEFAULT_LATENCY_PRIORITY)).transpose()?;
-    let mut client = builder.connect()?;
-    let (request, mut answer) = (vec![3; arguments.size], Vec::new());
-    client.call_into(ECHO, &request, &mut answer)?;
-    let mut samples = Samples::with_capacity(messages as usize);
-    for _ in 0..messages {
-        thread::sleep(pause);
-        let started = Instant::now();
-        client.call_into(ECHO, &request, &mut answer)?;
-        samples.push(u64::try_from(started.elapsed().as_nanos())?);
-        if answer != request {
-            return Err("a wrong answer".into());
+/// The client that is measured, on the calling thread.
+struct Measured {
+    client: Client,
+    guard: Option<LatencyGuard>,
+}
+
+impl Measured {
+    fn connect(address: &str, arguments: &Arguments) -> Result<Self, Box<dyn Error>> {
+        if arguments.ordinary {
+            return Ok(Self { client: ordinary(address).connect()?, guard: None });
         }
+        let core = u32::try_from(*cores()?.first().ok_or("no core")?)?;
+        let client = ordinary(address).latency_class(core).connect()?;
+        Ok(Self { client, guard: Some(enter_latency_class(core, PRIORITY)?) })
     }
-    Ok((samples, guard.is_some_and(|guard| guard.is_realtime())))
+
+    fn sample(
+        &mut self,
+        arguments: &Arguments,
+        messages: u32,
+        pause: Duration,
+    ) -> Result<Samples, Box<dyn Error>> {
+        let (request, mut answer) = (vec![3; arguments.size], Vec::new());
+        self.client.call_into(ECHO, &request, &mut answer)?;
+        let mut samples = Samples::with_capacity(messages as usize);
+        for _ in 0..messages {
+            thread::sleep(pause);
+            let started = Instant::now();
+            self.client.call_into(ECHO, &request, &mut answer)?;
+            samples.push(u64::try_from(started.elapsed().as_nanos())?);
+            if answer != request {
+                return Err("a wrong answer".into());
+            }
+        }
+        Ok(samples)
+    }
 }
 
 /// The server, which the first process ends.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 use ringwire::buffer::{Buffer, Pool, PoolConfig};
+use ringwire::transport::limit_malloc_arenas;
 use serde_json::json;
 
 use super::churn;
@@ -23,6 +24,8 @@ const SIZES: [usize; 2] = [64, 1024];
 /// Round trips on each connection, so that whatever a connection ever touches is touched.
 const ROUND_TRIPS: u64 = 200;
 /// Until traffic is in full swing, or has ceased: an idle connection is on the lifeline after 10 ms.
+/// Each keeps some of what its threads have freed.
+const ARENAS: u32 = 2;
 const SETTLE: Duration = Duration::from_millis(500);
 
 /// `bench memory`
@@ -184,6 +187,8 @@ fn exchange(connections: &mut [Client]) -> Result<(), Box<dyn Error>> {
 
 /// The server, which the first process ends.
 pub fn run_peer(arguments: &PeerArguments) -> Result<(), Box<dyn Error>> {
+    // As a server with very many threads does first of all.
+    limit_malloc_arenas(ARENAS)?;
     let plan = plan(arguments.connections, SIZES[1]);
     let lent = if arguments.pool { lend_all(arguments.large)? } else { Vec::new() };
     let path = arguments.directory.join("memory.sock");
