@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use super::verdict::Verdict;
 use super::{Form, Options};
@@ -10,7 +11,7 @@ use crate::bench::mode::Mode;
 
 const PAYLOAD_BYTES: usize = 1 << 10;
 const WINDOW: usize = 16;
-const FULL_S: f64 = 300.0;
+const FULL: Duration = Duration::from_secs(300);
 const REQUESTS_PER_S: f64 = 1_000_000.0;
 
 /// Runs it.
@@ -31,8 +32,8 @@ pub fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     let one_by_one = plan(1, messages / 5);
     let slow = measure_calls(&one_by_one)?;
     if options.form() == Form::Full {
-        let each = speed(&first, &outcome) * FULL_S / f64::from(connections);
-        sustained = plan(WINDOW, each as u64);
+        let each = u128::from(messages) * FULL.as_micros() / outcome.elapsed.as_micros().max(1);
+        sustained = plan(WINDOW, u64::try_from(each)?);
         outcome = measure_calls(&sustained)?;
     }
     verdict.note("connections", connections);

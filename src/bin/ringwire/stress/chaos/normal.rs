@@ -102,7 +102,7 @@ fn call(client: &mut ReconnectingClient, random: &mut Random, number: u64) -> Re
     let mut request = vec![0; bytes];
     fill(&mut request, CALLER, number);
     let begun_ns = now_ns()?;
-    let answered = if number % 2 == 0 {
+    let answered = if number.is_multiple_of(2) {
         client.call_idempotent(MIRROR, &request).map(|reply| reply.to_vec())
     } else {
         client.call(MIRROR, &request).map(|reply| reply.to_vec())

@@ -84,7 +84,7 @@ fn press(socket: &Path, number: u64, requests: u64) -> Pressure {
         }
     };
     for request in 0..requests {
-        let bytes = if (number + request) % 2 == 0 { 1 << 20 } else { 60 << 10 };
+        let bytes = if (number + request).is_multiple_of(2) { 1 << 20 } else { 60 << 10 };
         let mut payload = vec![0; bytes];
         fill(&mut payload, number, request);
         match client.call(SUM, &payload).map(|reply| reply.to_vec()) {
