@@ -54,6 +54,11 @@ impl Peer {
         self.child.id()
     }
 
+    /// Whether it lives.
+    pub fn is_alive(&mut self) -> io::Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
+    }
+
     /// The next line that it says.
     pub fn hear(&mut self) -> io::Result<String> {
         let mut line = String::new();

@@ -1,5 +1,5 @@
-//! The `ringwire` command: a server and calls for use by hand and in scripts, a demonstration on real files, and the
-//! benchmarks behind every figure in the README.
+//! The `ringwire` command: a server and calls for use by hand and in scripts, a demonstration on real files, the
+//! benchmarks behind every figure in the README, and what the library stands up to.
 #![forbid(unsafe_code)]
 
 mod bench;
@@ -8,6 +8,7 @@ mod child;
 mod criteria;
 mod demo;
 mod serve;
+mod stress;
 
 use std::error::Error;
 use std::io;
@@ -34,6 +35,9 @@ enum Command {
     /// Measures latency and throughput between two processes, beside the machine's own limits
     #[command(subcommand)]
     Bench(bench::Command),
+    /// Tries to break a server, and says what it held against: exits with 1 if less than it promises
+    #[command(subcommand)]
+    Stress(stress::Command),
     /// Serves echo, ping, stats and server-info at a path until SIGTERM or SIGINT
     Serve(serve::Arguments),
     /// Asks the server at a path, and prints its answer
@@ -53,6 +57,9 @@ enum PeerCommand {
     /// Answers, or takes in, what a benchmark sends
     #[command(subcommand)]
     Bench(bench::PeerCommand),
+    /// Serves, asks, or misbehaves
+    #[command(subcommand)]
+    Stress(stress::PeerCommand),
 }
 
 fn run_peer(command: &PeerCommand) -> Result<(), Box<dyn Error>> {
@@ -60,19 +67,25 @@ fn run_peer(command: &PeerCommand) -> Result<(), Box<dyn Error>> {
     match command {
         PeerCommand::Demo(arguments) => demo::run_peer(arguments),
         PeerCommand::Bench(command) => bench::run_peer(command),
+        PeerCommand::Stress(command) => stress::run_peer(command),
     }
 }
 
 fn main() -> ExitCode {
     // First of all: not once there are threads. Without it (or with another C library) all works, with more memory.
     let arenas = limit_malloc_arenas(ARENAS);
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    let command = Arguments::parse().command;
+    // What is done to a server under stress is no news.
+    let is_stressed = matches!(command, Command::Peer(PeerCommand::Stress(_)));
+    let level = if is_stressed { "error" } else { "warn" };
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
     if let Err(error) = arenas {
         log::debug!("the allocator keeps to its own choice: {error}");
     }
-    let done = match Arguments::parse().command {
+    let done = match command {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Bench(command) => bench::run(&command).map(|()| ExitCode::SUCCESS),
+        Command::Stress(command) => stress::run(&command),
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Call(arguments) => call::run(&arguments),
         Command::Criteria(arguments) => criteria::run(&arguments),

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use self::load::Outcome;
+pub use self::load::Outcome;
 use self::mailbox::Mailboxes;
 use self::plain::Plain;
 use self::ring::Ring;
@@ -226,6 +226,11 @@ impl Results {
         self.reordered += outcome.reordered;
         self.error = self.error.take().or(outcome.error);
     }
+}
+
+/// One run of the library's server and clients.
+pub fn measure_calls(plan: &Plan) -> Result<Outcome, Box<dyn Error>> {
+    Way::Call.measure(plan)
 }
 
 fn one_run<T: Transport>(way: Way, plan: &Plan) -> Result<Outcome, Box<dyn Error>> {
