@@ -174,7 +174,7 @@ impl Welcome {
         let answer = match Answer::parse(&self.bytes) {
             Err(_) => return Some(ErrorKind::Handshake),
             Ok(None) if self.stalls => return Some(ErrorKind::TimedOut),
-            Ok(None) => return Some(ErrorKind::Handshake),
+            Ok(None) => return Some(ErrorKind::PeerClosed),
             Ok(Some(answer)) => answer,
         };
         match answer.status() {
