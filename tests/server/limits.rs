@@ -233,6 +233,8 @@ fn a_crowd_that_has_gone_leaves_nothing_behind() {
     std::thread::sleep(Duration::from_millis(100));
     let start = holding(server.id());
     println!("at the start: {start:?}");
+    // In a few rounds of a debug build the allocator has not come to rest; what stays would grow by 10 MiB a round.
+    let slack_kib = if is_long() { 512 } else { 1_536 };
     let mut first_kib = None;
     for round in 0..rounds {
         let mut callers: Vec<Caller> = (0..crowd).map(|_| connect(path).unwrap()).collect();
@@ -252,7 +254,7 @@ fn a_crowd_that_has_gone_leaves_nothing_behind() {
         let left = holding(server.id());
         println!("after crowd {round}: {left:?}");
         assert_eq!((left.descriptors, left.segments_kib), (start.descriptors, 0));
-        assert!(left.private_kib <= *first_kib.get_or_insert(left.private_kib) + 512);
+        assert!(left.private_kib <= *first_kib.get_or_insert(left.private_kib) + slack_kib);
     }
     server.tell("enough");
     server.join();
