@@ -122,7 +122,8 @@ impl Activity {
     pub fn of(id: u32) -> Result<Self, Box<dyn Error>> {
         let mut activity = Self { cpu_ms: cpu_ms(id)?, ..Self::default() };
         for task in fs::read_dir(format!("/proc/{id}/task"))? {
-            let status = fs::read_to_string(task?.path().join("status"))?;
+            // A thread may end between the list and the look.
+            let Ok(status) = fs::read_to_string(task?.path().join("status")) else { continue };
             let count = |field| {
                 let value = status.lines().find_map(|line| line.strip_prefix(field));
                 value.and_then(|value| value.trim().parse::<u64>().ok()).unwrap_or(0)
