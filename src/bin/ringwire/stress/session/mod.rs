@@ -100,7 +100,7 @@ fn judge(verdict: &mut Verdict, before: [Footprint; 2], after: [Footprint; 2], l
         names.into_iter().zip(before.into_iter().zip(after))
     {
         let grown = after.memory.total_kib() as f64 - before.memory.total_kib() as f64;
-        verdict.below(growth, grown, GROWTH_KIB);
+        verdict.below_in_release(growth, grown, GROWTH_KIB);
         verdict.at_most(descriptors, after.descriptors as f64, before.descriptors as f64);
         verdict.at_most(threads, after.threads as f64, before.threads as f64);
         verdict.note(mappings, after.mappings);
