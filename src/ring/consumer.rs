@@ -7,29 +7,15 @@ use super::arm::Turns;
 use super::{CLOSED, HEADER_BYTES, PADDING, Payload, RingError, Tuning, Violation, align8};
 use crate::sync::failpoint::{Failpoint, failpoint};
 use crate::sync::{
-    Area, Heard, Kernel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, Platform, RecordArea, Word,
-    weak,
+    Area, Kernel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, Platform, RecordArea, Word, weak,
 };
-use crate::wait::{
-    Deadline, FUTEX_STAGE_NS, LOOK_EVERY_NS, Mark, Park, Spin, Spinner, WaitError, WaitStrategy, Waker,
-};
+use crate::wait::{Mark, Patience, Waker};
 use crate::wire::{Header, HeaderError};
 
 /// Payloads from this size on are asked for as a whole before they are read.
 const EXPECT_FROM_BYTES: u32 = 256;
 /// Beyond this the processor's own prefetching has caught up.
 const EXPECT_MOST_BYTES: u32 = 2048;
-/// A reader sleeps on its word this many times, then goes over to the lifeline.
-const FUTEX_SLICES: u64 = FUTEX_STAGE_NS / LOOK_EVERY_NS;
-/// After a sleep that outlasted its slice, so many waits begin with one slice as long as the stage: among more busy threads
-/// than cores each wait would be interrupted by the clock before it is over, for a switch in vain.
-const LONG_WAITS: u32 = 32;
-/// After two waits in a row that went over to the lifeline, so many go there at once: a timer that is sure to expire costs
-/// a switch, and whoever runs on that core an interruption. Then one tries the word again.
-const LISTENING_WAITS: u32 = 8;
-/// After this time on the lifeline a connection rests, and gives memory back. One that is only waiting for its turn among
-/// many would take it again at once (1,000 connections, windows of 16 KiB and more: a sixth of all processor time).
-const REST_NS: u64 = 100_000_000;
 
 /// A commit word that is not 0, as [`Consumer::poll`] found it.
 #[derive(Clone, Copy, Debug)]
@@ -65,21 +51,16 @@ pub struct Consumer<P: Platform, K> {
     /// End of what is consumed; private, the truth.
     pub(super) position: u64,
     /// What the writer knows of it.
-    head: u64,
+    pub(super) head: u64,
     /// 1 once nothing more will be read: stays in the low bit of the word `head`.
     gone: u32,
     /// Where `position` next asks whether to publish.
     say_at: u64,
-    waker: Waker,
+    pub(super) waker: Waker,
     pub(super) turns: Turns,
-    /// So many more waits are expected to be long.
-    long_waits: u32,
-    /// So many more waits go to the lifeline at once.
-    listening_waits: u32,
-    /// The last wait that began on the word went over to the lifeline.
-    went_over: bool,
+    pub(super) patience: Patience,
     /// Only for the control that parks under a generation number.
-    generation: u32,
+    pub(super) generation: u32,
 }
 
 impl<P: Platform, K> fmt::Debug for Consumer<P, K> {
@@ -113,9 +94,7 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
             say_at: tuning.start + u64::from(tuning.say_every_bytes()),
             waker: Waker::default(),
             turns: Turns::default(),
-            long_waits: 0,
-            listening_waits: 0,
-            went_over: false,
+            patience: Patience::default(),
             generation: 0,
         }
     }
@@ -294,172 +273,13 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
     }
 
     #[inline(always)]
-    fn store_head(&mut self) {
+    pub(super) fn store_head(&mut self) {
         failpoint(Failpoint::HeadStoring);
         // ORDER head: Release, so that our reads of the released bytes are over (control: head_stored_relaxed). The
         // other end is in Producer::load_head.
         self.area.head().store(self.position as u32 | self.gone, P::order(weak::HEAD_STORE, Release));
         failpoint(Failpoint::HeadStored);
         self.head = self.position;
-    }
-
-    /// Waits until [`Consumer::peek`] has something to say, or an [`Interrupter`](super::Interrupter) has. `before_idling` runs once, when
-    /// the wait has been on the lifeline for 100 ms, or has timed out there.
-    ///
-    /// # Errors
-    /// [`WaitError::TimedOut`] once `deadline` has passed, [`WaitError::PeerDied`] if nothing that it committed is left.
-    #[inline(never)]
-    pub fn wait_readable(
-        &mut self,
-        spinner: &mut Spinner,
-        deadline: Deadline,
-        before_idling: impl FnOnce(),
-    ) -> Result<(), WaitError> {
-        loop {
-            // Who parks at once publishes under the same fence as its mark.
-            if spinner.strategy() != WaitStrategy::ParkAtOnce {
-                self.publish_consumed();
-            }
-            let word = self.area.word(self.position as u32);
-            let (area, kernel) = (&self.area, &self.kernel);
-            let behind = (self.position as u32).wrapping_add(P::Area::LINE_BYTES);
-            match spinner.spin(deadline, || {
-                // The record's second line travels beside its first, and not after it.
-                area.expect_read(behind);
-                word.load(Relaxed) != 0 || kernel.is_interrupted()
-            }) {
-                Spin::Ready => {
-                    spinner.fall_back();
-                    return Ok(());
-                }
-                Spin::Park => return self.park(deadline, before_idling),
-                Spin::Look => {
-                    if self.look_around(deadline)? {
-                        return Ok(());
-                    }
-                }
-            }
-        }
-    }
-
-    #[inline(never)]
-    fn park(&mut self, deadline: Deadline, before_idling: impl FnOnce()) -> Result<(), WaitError> {
-        if self.listening_waits > 0 {
-            self.listening_waits -= 1;
-        } else if self.park_in_slices(deadline)? {
-            self.went_over = false;
-            return Ok(());
-        } else if core::mem::replace(&mut self.went_over, true) {
-            self.listening_waits = LISTENING_WAITS;
-        }
-        self.kernel.prepare_listening();
-        let mut before_idling = Some(before_idling);
-        loop {
-            let rest = if before_idling.is_some() { Deadline::now_ns() + REST_NS } else { u64::MAX };
-            let heard = self.park_on_lifeline(deadline.min(Deadline::at_ns(rest)));
-            // Behind a hang-up too: the peer may have committed between our last look and its death.
-            let look = heard != Heard::HungUp || !P::breaks(weak::NO_LOOK_AFTER_HANG_UP);
-            if look && self.is_up() {
-                return Ok(());
-            }
-            match heard {
-                Heard::HungUp => return Err(WaitError::PeerDied),
-                // Also after a bell: a peer that rings without end must not hold back the deadline.
-                Heard::Nothing | Heard::Bell if deadline.has_passed() => {
-                    // Nothing came for as long as the caller cared.
-                    if let Some(before_idling) = before_idling.take() {
-                        before_idling();
-                    }
-                    return Err(WaitError::TimedOut);
-                }
-                Heard::Nothing => {
-                    if let Some(before_idling) = before_idling.take() {
-                        before_idling();
-                    }
-                }
-                Heard::Bell => {}
-            }
-        }
-    }
-
-    /// The first part of a wait, on the word: says whether it is over.
-    fn park_in_slices(&mut self, deadline: Deadline) -> Result<bool, WaitError> {
-        let (slices, slice_ns) =
-            if self.long_waits > 0 { (1, FUTEX_STAGE_NS) } else { (FUTEX_SLICES, LOOK_EVERY_NS) };
-        self.long_waits = self.long_waits.saturating_sub(1);
-        for _ in 0..slices {
-            self.park_on_commit_word((Deadline::now_ns() + slice_ns).min(deadline.as_ns()));
-            if self.is_up() {
-                return Ok(true);
-            }
-            self.long_waits = LONG_WAITS;
-            if self.look_around(deadline)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    pub(super) fn is_readable(&self) -> bool {
-        self.area.word(self.position as u32).load(Relaxed) != 0
-    }
-
-    /// Whether the wait is over: there is something to read, or another thread of this process wants this one.
-    fn is_up(&self) -> bool {
-        self.is_readable() || self.kernel.is_interrupted()
-    }
-
-    /// Whether the wait is over; otherwise whether to go on with it.
-    fn look_around(&self, deadline: Deadline) -> Result<bool, WaitError> {
-        if self.kernel.peer_is_gone() {
-            let look = !P::breaks(weak::NO_LOOK_AFTER_DEATH);
-            return if look && self.is_up() { Ok(true) } else { Err(WaitError::PeerDied) };
-        }
-        if deadline.has_passed() {
-            return if self.is_up() { Ok(true) } else { Err(WaitError::TimedOut) };
-        }
-        Ok(self.is_up())
-    }
-
-    fn park_on_commit_word(&mut self, until_ns: u64) {
-        self.generation = self.generation.wrapping_add(8);
-        let position = self.position as u32;
-        let mark = Mark::on_word(if P::breaks(weak::GENERATION) { self.generation } else { position });
-        self.park_under(mark, |park, between| {
-            park.on_word::<P>(0, until_ns, weak::FENCE_READER_PARK, between);
-        });
-    }
-
-    fn park_on_lifeline(&mut self, deadline: Deadline) -> Heard {
-        let mark = Mark::on_lifeline(self.position as u32);
-        self.park_under(mark, |park, between| park.on_lifeline::<P>(deadline.as_ns(), between))
-    }
-
-    /// Sleeps as `how` says, with the look at the writer, if `head` is fresh, under the fence that the mark needs anyway.
-    pub(super) fn park_under<R>(
-        &mut self,
-        mark: Mark,
-        how: impl FnOnce(Park<'_, P::Word, K>, &mut dyn FnMut()) -> R,
-    ) -> R {
-        let fresh = self.store_head_before_park();
-        let (area, kernel, waker, head) = (&self.area, &self.kernel, &mut self.waker, self.head);
-        let word = area.word(self.position as u32);
-        let park = Park { kernel, parked: area.reader_parked(), mark, word };
-        how(park, &mut || {
-            if fresh {
-                look_at_writer::<P, K>(waker, area, kernel, head);
-            }
-        })
-    }
-
-    /// Before it sleeps a reader publishes `head`, or a writer that needs that room would sleep too. The look at the
-    /// writer follows the fence that the mark needs anyway.
-    fn store_head_before_park(&mut self) -> bool {
-        let fresh = self.head != self.position && !P::breaks(weak::NO_HEAD_BEFORE_PARK);
-        if fresh {
-            self.store_head();
-        }
-        fresh
     }
 
     /// Says that nothing more will be read: in the low bit of `head`, the word that the writer sleeps on.
@@ -487,7 +307,12 @@ fn bad_header(error: HeaderError) -> RingError {
 
 /// Wakes the writer if it waits for no more than `head`. After the fence behind the store of `head`.
 #[inline(always)]
-fn look_at_writer<P: Platform, K: Kernel<P::Word>>(waker: &mut Waker, area: &P::Area, kernel: &K, head: u64) {
+pub(super) fn look_at_writer<P: Platform, K: Kernel<P::Word>>(
+    waker: &mut Waker,
+    area: &P::Area,
+    kernel: &K,
+    head: u64,
+) {
     let early = P::breaks(weak::WRITER_WOKEN_EARLY);
     if waker.look::<P>(area.writer_parked(), head, area.size(), early).is_some() {
         failpoint(Failpoint::WriterWaking);

@@ -20,12 +20,14 @@
 //! Each side's own position is private and 64 bits wide; what the peer wrote is loaded once, checked, then used.
 
 mod arm;
+
 mod consumer;
 mod interrupt;
 mod payload;
 mod producer;
 mod room;
 mod slot;
+mod waiting;
 
 pub use arm::Readiness;
 pub use consumer::{Commit, Consumer, Record};

@@ -125,6 +125,10 @@ pub trait Kernel<W> {
     fn sleep(&self, word: &W, expected: u32, until_ns: u64);
     /// Wakes the thread that sleeps on `word`.
     fn wake(&self, word: &W);
+    /// Whether a sleep that was to end at `until_ns` ended clearly later: the thread has waited for a core.
+    fn overslept(&self, _until_ns: u64) -> bool {
+        false
+    }
     /// Sleeps on the lifeline and takes in what arrived there. Belongs to the reading half alone.
     fn listen(&self, until_ns: u64) -> Heard;
     /// Takes in what has arrived on the lifeline, without sleeping: everything, unless a peer rings without end. Belongs to

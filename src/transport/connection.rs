@@ -27,6 +27,9 @@ const BELL_READS: usize = 8;
 /// How long a reader that nothing can interrupt listens at a time.
 const SLICE_WITHOUT_BELL_NS: u64 = 100_000_000;
 
+/// A timer wakes within a fraction of this where a core is free.
+const OVERSLEPT_NS: u64 = 1_000_000;
+
 /// Counts a connection for as long as it lives.
 #[derive(Debug)]
 pub(super) struct LiveGuard(pub(super) Arc<Counter>);
@@ -302,6 +305,10 @@ impl Kernel<NativeWord> for RingKernel {
 
     fn wake(&self, word: &NativeWord) {
         sys::futex_wake(word.as_ptr());
+    }
+
+    fn overslept(&self, until_ns: u64) -> bool {
+        Deadline::now_ns() > until_ns.saturating_add(OVERSLEPT_NS)
     }
 
     fn listen(&self, until_ns: u64) -> Heard {

@@ -2,8 +2,10 @@
 
 mod deadline;
 mod park;
+mod patience;
 mod spin;
 
 pub use deadline::Deadline;
-pub use park::{FUTEX_STAGE_NS, LOOK_EVERY_NS, Mark, Park, WaitError, Waker, disarm};
+pub use park::{LOOK_EVERY_NS, Mark, Park, WaitError, Waker, disarm};
+pub use patience::{Patience, Slices};
 pub use spin::{Spin, Spinner, WaitStrategy};

@@ -14,10 +14,9 @@ use thiserror::Error;
 use crate::sync::failpoint::{Failpoint, failpoint};
 use crate::sync::{Heard, Kernel, Ordering::Relaxed, Platform, Word, weak};
 
-/// Every wait looks at the lifeline at least this often; a reader whose recent waits were long, once in its futex stage.
+/// Every wait looks at the lifeline at least this often; a reader whose recent waits were long, or ended in a queue for the
+/// cores, once in its futex stage ([`Patience`](super::Patience)).
 pub const LOOK_EVERY_NS: u64 = 5_000_000;
-/// A reader that has slept this long on its word goes over to the lifeline, where an idle connection costs nothing.
-pub const FUTEX_STAGE_NS: u64 = 10_000_000;
 
 /// Why a wait ended without what was waited for.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]

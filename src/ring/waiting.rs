@@ -1,0 +1,170 @@
+//! How a reader waits: it spins, sleeps on the word that will change, then on the lifeline.
+
+use super::consumer::{Consumer, look_at_writer};
+use crate::sync::{Area, Heard, Kernel, Ordering::Relaxed, Platform, RecordArea, Word, weak};
+use crate::wait::{Deadline, Mark, Park, Slices, Spin, Spinner, WaitError, WaitStrategy};
+
+/// After this time on the lifeline a connection rests, and gives memory back. One that is only waiting for its turn among
+/// many would take it again at once (1,000 connections, windows of 16 KiB and more: a sixth of all processor time).
+const REST_NS: u64 = 100_000_000;
+
+impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
+    /// Waits until [`Consumer::peek`] has something to say, or an [`Interrupter`](super::Interrupter) has. `before_idling` runs once, when
+    /// the wait has been on the lifeline for 100 ms, or has timed out there.
+    ///
+    /// # Errors
+    /// [`WaitError::TimedOut`] once `deadline` has passed, [`WaitError::PeerDied`] if nothing that it committed is left.
+    #[inline(never)]
+    pub fn wait_readable(
+        &mut self,
+        spinner: &mut Spinner,
+        deadline: Deadline,
+        before_idling: impl FnOnce(),
+    ) -> Result<(), WaitError> {
+        loop {
+            // Who parks at once publishes under the same fence as its mark.
+            if spinner.strategy() != WaitStrategy::ParkAtOnce {
+                self.publish_consumed();
+            }
+            let word = self.area.word(self.position as u32);
+            let (area, kernel) = (&self.area, &self.kernel);
+            let behind = (self.position as u32).wrapping_add(P::Area::LINE_BYTES);
+            match spinner.spin(deadline, || {
+                // The record's second line travels beside its first, and not after it.
+                area.expect_read(behind);
+                word.load(Relaxed) != 0 || kernel.is_interrupted()
+            }) {
+                Spin::Ready => {
+                    spinner.fall_back();
+                    return Ok(());
+                }
+                Spin::Park => return self.park(deadline, before_idling),
+                Spin::Look => {
+                    if self.look_around(deadline)? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn park(&mut self, deadline: Deadline, before_idling: impl FnOnce()) -> Result<(), WaitError> {
+        if let Some(slices) = self.patience.begin() {
+            if self.park_in_slices(slices, deadline)? {
+                self.patience.ended_on_word();
+                return Ok(());
+            }
+            self.patience.goes_over();
+        }
+        self.kernel.prepare_listening();
+        let mut before_idling = Some(before_idling);
+        loop {
+            let rest = if before_idling.is_some() { Deadline::now_ns() + REST_NS } else { u64::MAX };
+            let heard = self.park_on_lifeline(deadline.min(Deadline::at_ns(rest)));
+            // Behind a hang-up too: the peer may have committed between our last look and its death.
+            let look = heard != Heard::HungUp || !P::breaks(weak::NO_LOOK_AFTER_HANG_UP);
+            if look && self.is_up() {
+                return Ok(());
+            }
+            match heard {
+                Heard::HungUp => return Err(WaitError::PeerDied),
+                // Also after a bell: a peer that rings without end must not hold back the deadline.
+                Heard::Nothing | Heard::Bell if deadline.has_passed() => {
+                    // Nothing came for as long as the caller cared.
+                    if let Some(before_idling) = before_idling.take() {
+                        before_idling();
+                    }
+                    return Err(WaitError::TimedOut);
+                }
+                Heard::Nothing => {
+                    if let Some(before_idling) = before_idling.take() {
+                        before_idling();
+                    }
+                }
+                Heard::Bell => {}
+            }
+        }
+    }
+
+    /// The first part of a wait, on the word: says whether it is over.
+    fn park_in_slices(&mut self, slices: Slices, deadline: Deadline) -> Result<bool, WaitError> {
+        for _ in 0..slices.count {
+            let until_ns = (Deadline::now_ns() + slices.each_ns).min(deadline.as_ns());
+            self.park_on_commit_word(until_ns);
+            if self.kernel.overslept(until_ns) {
+                self.patience.overslept();
+            }
+            if self.is_up() {
+                return Ok(true);
+            }
+            self.patience.outlasted_slice();
+            if self.look_around(deadline)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    pub(super) fn is_readable(&self) -> bool {
+        self.area.word(self.position as u32).load(Relaxed) != 0
+    }
+
+    /// Whether the wait is over: there is something to read, or another thread of this process wants this one.
+    fn is_up(&self) -> bool {
+        self.is_readable() || self.kernel.is_interrupted()
+    }
+
+    /// Whether the wait is over; otherwise whether to go on with it.
+    fn look_around(&self, deadline: Deadline) -> Result<bool, WaitError> {
+        if self.kernel.peer_is_gone() {
+            let look = !P::breaks(weak::NO_LOOK_AFTER_DEATH);
+            return if look && self.is_up() { Ok(true) } else { Err(WaitError::PeerDied) };
+        }
+        if deadline.has_passed() {
+            return if self.is_up() { Ok(true) } else { Err(WaitError::TimedOut) };
+        }
+        Ok(self.is_up())
+    }
+
+    fn park_on_commit_word(&mut self, until_ns: u64) {
+        self.generation = self.generation.wrapping_add(8);
+        let position = self.position as u32;
+        let mark = Mark::on_word(if P::breaks(weak::GENERATION) { self.generation } else { position });
+        self.park_under(mark, |park, between| {
+            park.on_word::<P>(0, until_ns, weak::FENCE_READER_PARK, between);
+        });
+    }
+
+    fn park_on_lifeline(&mut self, deadline: Deadline) -> Heard {
+        let mark = Mark::on_lifeline(self.position as u32);
+        self.park_under(mark, |park, between| park.on_lifeline::<P>(deadline.as_ns(), between))
+    }
+
+    /// Sleeps as `how` says, with the look at the writer, if `head` is fresh, under the fence that the mark needs anyway.
+    pub(super) fn park_under<R>(
+        &mut self,
+        mark: Mark,
+        how: impl FnOnce(Park<'_, P::Word, K>, &mut dyn FnMut()) -> R,
+    ) -> R {
+        let fresh = self.store_head_before_park();
+        let (area, kernel, waker, head) = (&self.area, &self.kernel, &mut self.waker, self.head);
+        let word = area.word(self.position as u32);
+        let park = Park { kernel, parked: area.reader_parked(), mark, word };
+        how(park, &mut || {
+            if fresh {
+                look_at_writer::<P, K>(waker, area, kernel, head);
+            }
+        })
+    }
+
+    /// Before it sleeps a reader publishes `head`, or a writer that needs that room would sleep too. The look at the
+    /// writer follows the fence that the mark needs anyway.
+    fn store_head_before_park(&mut self) -> bool {
+        let fresh = self.head != self.position && !P::breaks(weak::NO_HEAD_BEFORE_PARK);
+        if fresh {
+            self.store_head();
+        }
+        fresh
+    }
+}
