@@ -116,8 +116,10 @@ impl ClientBuilder {
     }
 
     /// Asks for the latency class: the server's thread for this connection shares `core`, with a real-time priority. The
-    /// calling thread should be bound to the same core, with a priority above the server's: see
-    /// [`enter_latency_class`](crate::transport::enter_latency_class).
+    /// calling thread should be bound to the same core with the same priority, and wait as its
+    /// [`LatencyGuard`](crate::transport::LatencyGuard::wait_strategy) says: see
+    /// [`enter_latency_class`](crate::transport::enter_latency_class). Without that [`strategy`](Self::strategy), called
+    /// after this, the client parks at once.
     pub fn latency_class(mut self, core: u32) -> Self {
         self.connector = self.connector.latency_class(core);
         self

@@ -10,9 +10,10 @@ pub(super) fn enter(core: &Core, peer: &Peer, stream: &mut Stream) -> Option<Lat
         core.settings.placement.apply(peer.info.id);
         return None;
     };
-    // Also without the priority: two that share a core and spin would take turns by the clock.
-    stream.set_wait_strategy(WaitStrategy::ParkAtOnce);
     let entered = enter_latency_class(wanted, DEFAULT_LATENCY_PRIORITY);
+    // Also without the priority: two that share a core and spin would take turns by the clock.
+    let strategy = entered.as_ref().map_or(WaitStrategy::ParkAtOnce, LatencyGuard::wait_strategy);
+    stream.set_wait_strategy(strategy);
     entered
         .inspect_err(|error| log::warn!("connection {} goes on without its core: {error}", peer.info.id))
         .ok()

@@ -94,9 +94,11 @@ impl Connector {
 
     /// Asks the server to give this connection the latency class: a thread with a real-time priority on `core` (counted from
     /// 0), where the client's own thread runs too. [`Stream::negotiated`] says whether it does; the client's thread is the
-    /// caller's to move.
+    /// caller's to move. The stream does not spin then: it waits by [`WaitStrategy::ParkAtOnce`], unless
+    /// [`wait_strategy`](Self::wait_strategy) follows.
     pub fn latency_class(mut self, core: u32) -> Self {
         self.latency_core = Some(core);
+        self.options.strategy = WaitStrategy::ParkAtOnce;
         self
     }
 

@@ -9,6 +9,7 @@ use nix::unistd::Pid;
 
 use crate::error::{Error, ErrorKind};
 use crate::sys::Scheduling;
+use crate::wait::WaitStrategy;
 
 /// The real-time priority of the latency class unless asked otherwise: above every thread without one, below the
 /// kernel's own (interrupt threads have 50).
@@ -40,6 +41,13 @@ impl LatencyGuard {
         self.core
     }
 
+    /// How the thread should wait on its connection: [`WaitStrategy::YieldThenPark`] with a real-time priority, else
+    /// [`WaitStrategy::ParkAtOnce`].
+    #[must_use]
+    pub fn wait_strategy(&self) -> WaitStrategy {
+        if self.realtime { WaitStrategy::YieldThenPark } else { WaitStrategy::ParkAtOnce }
+    }
+
     /// Whether the thread has a real-time priority. Without one it shares the core with whatever else runs there.
     #[must_use]
     pub fn is_realtime(&self) -> bool {
@@ -61,14 +69,14 @@ impl Drop for LatencyGuard {
 /// `SCHED_FIFO` with `priority` (1 to 99, as a rule [`DEFAULT_LATENCY_PRIORITY`]).
 ///
 /// For both ends of a connection on *one* core: what sleeps there is woken without a message to another core, and
-/// nothing without a real-time priority is in front of it. The two must sleep while they wait
-/// ([`WaitStrategy::ParkAtOnce`](crate::wait::WaitStrategy::ParkAtOnce)): one that spins starves its peer. Cores are
+/// nothing without a real-time priority is in front of it. The two must not spin while they wait, or they starve each
+/// other: [`LatencyGuard::wait_strategy`] says what to do instead. Cores are
 /// numbered from 0, as in `/proc/cpuinfo`. A thread that has a higher real-time priority already keeps it. The thread's
 /// own children do not inherit the priority, but they do inherit the core.
 ///
-/// Give the end that asks one more than the end that answers (which has [`DEFAULT_LATENCY_PRIORITY`]): then the answer is
-/// read at once, and the other end goes back to sleep afterwards (beside 999 busy connections on two cores: 83 % below
-/// 10 us instead of 40 %).
+/// Give both ends the same priority (the server's has [`DEFAULT_LATENCY_PRIORITY`]): then who waits yields the core to the
+/// other, which answers without a system call to wake anybody, and goes to sleep when the answer has been read. `ringwire
+/// bench latency` measures it beside 999 busy connections.
 ///
 /// A real-time priority needs `CAP_SYS_NICE`, or a limit of at least `priority` (`ulimit -r`, `RLIMIT_RTPRIO`). Where it
 /// is refused the thread keeps to the core alone; the first time in a process, a warning is logged.
@@ -85,6 +93,7 @@ impl Drop for LatencyGuard {
 /// use ringwire::transport::{DEFAULT_LATENCY_PRIORITY, enter_latency_class};
 /// let guard = enter_latency_class(0, DEFAULT_LATENCY_PRIORITY)?;
 /// println!("on core {}, real-time: {}", guard.core(), guard.is_realtime());
+/// // Client::builder(path).latency_class(0).strategy(guard.wait_strategy()).connect()
 /// drop(guard); // as before
 /// # Ok::<(), ringwire::Error>(())
 /// ```

@@ -20,6 +20,8 @@ const POLLS_PER_LOOK: u32 = 64;
 const EAGER_POLLS: u32 = 1_024;
 /// A wait that ended before the first look at the clock counts as this long.
 const SHORT_NS: u64 = 1_000;
+/// The first lets the peer answer; after the second it is clear that it does not run.
+const YIELDS: u32 = 2;
 /// So many short waits in a row, and nothing sent: the reader chases its writer.
 const CHASING: u32 = 32;
 /// How far a chasing reader falls back: some 20 to 60 messages.
@@ -40,6 +42,12 @@ pub enum WaitStrategy {
     SpinThenPark,
     /// Sleeps at once: no processor time is spent on waiting.
     ParkAtOnce,
+    /// Yields the core to other threads of the same priority, twice, then sleeps.
+    ///
+    /// For two real-time threads of one priority on one core, as in the [latency class](crate::transport::enter_latency_class):
+    /// the peer runs at once, and finds nobody asleep whom it would have to wake when it answers. Elsewhere it only costs
+    /// time: without a real-time priority all other threads of the core take their turn first.
+    YieldThenPark,
 }
 
 /// How a spin ended.
@@ -120,6 +128,7 @@ impl Spinner {
     pub fn spin(&mut self, deadline: Deadline, mut ready: impl FnMut() -> bool) -> Spin {
         match self.strategy {
             WaitStrategy::ParkAtOnce => Spin::Park,
+            WaitStrategy::YieldThenPark => Self::yield_to_equals(&mut ready),
             WaitStrategy::SpinOnly => Self::spin_until_look(deadline, &mut ready),
             WaitStrategy::SpinThenPark => self.spin_for_window(&mut ready),
         }
@@ -160,6 +169,15 @@ impl Spinner {
                 return Spin::Look;
             }
         }
+    }
+
+    fn yield_to_equals(ready: &mut impl FnMut() -> bool) -> Spin {
+        let found = ready()
+            || (0..YIELDS).any(|_| {
+                std::thread::yield_now();
+                ready()
+            });
+        if found { Spin::Ready } else { Spin::Park }
     }
 
     fn spin_for_window(&mut self, ready: &mut impl FnMut() -> bool) -> Spin {
@@ -306,6 +324,13 @@ mod tests {
             polls > EAGER_POLLS + 3 * POLLS_PER_LOOK
         });
         assert_eq!(late, Spin::Ready);
+        polls = 0;
+        let yields = Spinner::new(WaitStrategy::YieldThenPark).spin(never, || {
+            polls += 1;
+            false
+        });
+        assert_eq!((yields, polls), (Spin::Park, 1 + YIELDS));
+        assert_eq!(Spinner::new(WaitStrategy::YieldThenPark).spin(never, || true), Spin::Ready);
         polls = 0;
         let passed = Spinner::new(WaitStrategy::SpinOnly).spin(Deadline::at_ns(1), || {
             polls += 1;

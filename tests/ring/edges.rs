@@ -127,7 +127,12 @@ fn a_writer_sees_that_its_reader_has_gone() {
 #[test]
 fn waits_end_at_their_deadline() {
     let _watchdog = Watchdog::start();
-    for strategy in [WaitStrategy::SpinOnly, WaitStrategy::SpinThenPark, WaitStrategy::ParkAtOnce] {
+    for strategy in [
+        WaitStrategy::SpinOnly,
+        WaitStrategy::SpinThenPark,
+        WaitStrategy::ParkAtOnce,
+        WaitStrategy::YieldThenPark,
+    ] {
         let mut spinner = Spinner::new(strategy);
         let mut ring = Halves::in_two_mappings(4096, 0);
         for timeout_ms in [0, 1, 4, 30] {

@@ -6,9 +6,10 @@ use std::time::Duration;
 use nix::sched::sched_getaffinity;
 use nix::unistd::Pid;
 use ringwire::server::Placement;
+use ringwire::transport::{DEFAULT_LATENCY_PRIORITY, enter_latency_class};
 use ringwire::wire::Status;
 use ringwire::wire::call::{ECHO, SLOTS};
-use ringwire::{Client, ErrorKind};
+use ringwire::{Client, ErrorKind, WaitStrategy};
 
 use super::caller::Serving;
 use super::common::{Watchdog, assert_bytes, bytes};
@@ -107,6 +108,20 @@ fn a_connection_of_the_latency_class_shares_its_clients_core() {
     assert_eq!(latency.call(CORES, b"").unwrap().to_vec(), [1, 1]);
     let mut other = Client::connect(&serving.path).unwrap();
     assert_eq!(other.call(CORES, b"").unwrap().to_vec(), [1, 0], "placed all the same");
+    // A thread of the class, real-time or not, waits as its guard says.
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let guard = enter_latency_class(0, DEFAULT_LATENCY_PRIORITY).unwrap();
+            let expected =
+                if guard.is_realtime() { WaitStrategy::YieldThenPark } else { WaitStrategy::ParkAtOnce };
+            assert_eq!(guard.wait_strategy(), expected);
+            let builder = Client::builder(&serving.path).latency_class(0).strategy(guard.wait_strategy());
+            let mut client = builder.connect().unwrap();
+            for number in 0..1_000u32 {
+                assert_eq!(client.call(ECHO, &number.to_ne_bytes()).unwrap().to_vec(), number.to_ne_bytes());
+            }
+        });
+    });
     // Nobody offers that core.
     let mut refused = Client::builder(&serving.path).latency_class(1).connect().unwrap();
     assert_eq!(refused.call(CORES, b"").unwrap().to_vec(), [1, 0]);

@@ -14,8 +14,12 @@ mod waits;
 
 use ringwire::{Header, Kind, Listener, Stream, WaitStrategy};
 
-const STRATEGIES: [WaitStrategy; 3] =
-    [WaitStrategy::SpinThenPark, WaitStrategy::ParkAtOnce, WaitStrategy::SpinOnly];
+const STRATEGIES: [WaitStrategy; 4] = [
+    WaitStrategy::SpinThenPark,
+    WaitStrategy::ParkAtOnce,
+    WaitStrategy::SpinOnly,
+    WaitStrategy::YieldThenPark,
+];
 const RINGS: [u32; 3] = [4 << 10, 64 << 10, 1 << 20];
 
 fn event(correlation: u64) -> Header {

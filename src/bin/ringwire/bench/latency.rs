@@ -19,8 +19,6 @@ use crate::child::{PrivateDirectory, say, spawn_heard};
 
 /// On both sides: a thousand threads take what they touch of it.
 const STACK_BYTES: usize = 64 << 10;
-/// One above the server's thread: then its answer is read at once, and it goes back to sleep afterwards.
-const PRIORITY: i32 = DEFAULT_LATENCY_PRIORITY + 1;
 /// Until all the others send.
 const SETTLE: Duration = Duration::from_secs(1);
 /// Upper ends of the histogram's classes in microseconds.
@@ -140,8 +138,9 @@ impl Measured {
             return Ok(Self { client: ordinary(address).connect()?, guard: None });
         }
         let core = u32::try_from(*cores()?.first().ok_or("no core")?)?;
-        let client = ordinary(address).latency_class(core).connect()?;
-        Ok(Self { client, guard: Some(enter_latency_class(core, PRIORITY)?) })
+        let guard = enter_latency_class(core, DEFAULT_LATENCY_PRIORITY)?;
+        let client = ordinary(address).latency_class(core).strategy(guard.wait_strategy()).connect()?;
+        Ok(Self { client, guard: Some(guard) })
     }
 
     fn sample(
