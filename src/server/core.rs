@@ -32,6 +32,7 @@ pub(super) struct Settings {
     pub(super) drain_timeout: Duration,
     pub(super) events: EventSettings,
     pub(super) placement: Placement,
+    pub(super) time_slice: Option<Duration>,
     pub(super) latency_cores: Vec<u32>,
 }
 

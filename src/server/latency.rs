@@ -2,12 +2,14 @@
 
 use super::core::Core;
 use super::peer::Peer;
+use super::placement::set_time_slice;
 use crate::transport::{DEFAULT_LATENCY_PRIORITY, LatencyGuard, Stream, WaitStrategy, enter_latency_class};
 
 /// Puts the calling thread where the connection wants it, in the latency class until what this returns is dropped.
 pub(super) fn enter(core: &Core, peer: &Peer, stream: &mut Stream) -> Option<LatencyGuard> {
     let Some(wanted) = peer.info.latency_core else {
         core.settings.placement.apply(peer.info.id);
+        set_time_slice(core.settings.time_slice);
         return None;
     };
     let entered = enter_latency_class(wanted, DEFAULT_LATENCY_PRIORITY);

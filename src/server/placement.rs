@@ -1,5 +1,7 @@
 //! Where connections' threads run.
 
+use std::time::Duration;
+
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
@@ -37,6 +39,15 @@ impl Placement {
             // A core that is not there or not ours: the thread runs where it is.
             log::debug!("connection {id} is not on its core: {errno}");
         }
+    }
+}
+
+/// Gives the calling thread turns of this length; `None`: as the kernel does.
+pub(super) fn set_time_slice(time_slice: Option<Duration>) {
+    let Some(time_slice) = time_slice else { return };
+    let slice_ns = u64::try_from(time_slice.as_nanos()).unwrap_or(u64::MAX);
+    if let Err(errno) = crate::transport::set_time_slice(slice_ns) {
+        log::debug!("a connection's thread has the kernel's time slice: {errno}");
     }
 }
 

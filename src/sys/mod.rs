@@ -8,4 +8,4 @@ mod scheduling;
 pub use descriptors::{Received, receive_with_descriptor};
 pub use futex::{futex_wait, futex_wake};
 pub use malloc::{limit_malloc_arenas, release_freed_memory};
-pub use scheduling::Scheduling;
+pub use scheduling::{Scheduling, set_time_slice, time_slice_ns};

@@ -45,7 +45,7 @@ pub use stream::Stream;
 
 pub use crate::ring::Readiness;
 pub use crate::sync::{Counter, Pending};
-pub use crate::sys::{limit_malloc_arenas, release_freed_memory};
+pub use crate::sys::{limit_malloc_arenas, release_freed_memory, set_time_slice, time_slice_ns};
 pub use crate::wait::{Deadline, WaitStrategy};
 pub use crate::wire::Status;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::sched::sched_getaffinity;
 use nix::unistd::Pid;
 use ringwire::server::Placement;
-use ringwire::transport::{DEFAULT_LATENCY_PRIORITY, enter_latency_class};
+use ringwire::transport::{DEFAULT_LATENCY_PRIORITY, enter_latency_class, set_time_slice, time_slice_ns};
 use ringwire::wire::Status;
 use ringwire::wire::call::{ECHO, SLOTS};
 use ringwire::{Client, ErrorKind, WaitStrategy};
@@ -125,6 +125,30 @@ fn a_connection_of_the_latency_class_shares_its_clients_core() {
     // Nobody offers that core.
     let mut refused = Client::builder(&serving.path).latency_class(1).connect().unwrap();
     assert_eq!(refused.call(CORES, b"").unwrap().to_vec(), [1, 0]);
+}
+
+#[test]
+fn threads_of_connections_have_the_servers_time_slice() {
+    let _watchdog = Watchdog::start();
+    // A kernel that knows none says 0 throughout.
+    let (kernels, knows) = thread::spawn(|| {
+        let kernels = time_slice_ns().unwrap();
+        set_time_slice(5_000_000).unwrap();
+        (kernels, time_slice_ns().unwrap() == 5_000_000)
+    })
+    .join()
+    .unwrap();
+    for (time_slice, wanted) in [(None, kernels), (Some(Duration::from_millis(3)), 3_000_000)] {
+        let serving = Serving::start(|builder| {
+            builder
+                .time_slice(time_slice)
+                .handle(CORES, |_, reply| reply.send(&time_slice_ns().unwrap().to_ne_bytes()))
+        });
+        let mut client = Client::connect(&serving.path).unwrap();
+        let slice_ns = client.call(CORES, b"").unwrap().to_vec();
+        let expected: u64 = if knows { wanted } else { kernels };
+        assert_eq!(slice_ns, expected.to_ne_bytes());
+    }
 }
 
 #[test]
