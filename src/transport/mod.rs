@@ -22,6 +22,7 @@ mod options;
 mod receiver;
 mod records;
 mod sender;
+mod sending;
 mod stash;
 mod stream;
 
