@@ -3,8 +3,7 @@
 use std::collections::VecDeque;
 use std::mem;
 
-use super::queue::{EventPolicy, Queue};
-use super::reply;
+use super::queue::Queue;
 use super::tickets::{Expected, Fault, Owner, Tickets};
 use crate::error::{Error, ErrorKind};
 use crate::transport::{Found, Payload, Receiver};
@@ -12,7 +11,7 @@ use crate::wire::call::{MAX_STATUS_BYTES, StatusPayload};
 use crate::wire::{Header, Kind};
 
 /// What an early item costs besides its bytes: without it, empty ones would have no bound.
-const EARLY_BYTES: usize = 2 * size_of::<Vec<u8>>();
+pub(super) const EARLY_BYTES: usize = 2 * size_of::<Vec<u8>>();
 
 /// What the caller waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +51,7 @@ pub(super) enum Full {
 
 /// Where the bytes of a message go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sink {
+pub(super) enum Sink {
     Slot(usize),
     Event,
     Nowhere,
@@ -62,7 +61,7 @@ enum Sink {
 #[derive(Debug)]
 pub(super) enum Closed {
     Goodbye(StatusPayload),
-    /// [`EventPolicy::Disconnect`].
+    /// [`EventPolicy::Disconnect`](super::EventPolicy::Disconnect).
     EventsFull,
     /// The connection is over.
     Ended(ErrorKind),
@@ -74,13 +73,13 @@ pub(super) struct State {
     pub(super) tickets: Tickets,
     pub(super) events: Queue,
     /// The event whose pieces are coming.
-    event: Vec<u8>,
+    pub(super) event: Vec<u8>,
     /// Where the pieces of the message under way go.
     under_way: Option<Sink>,
     /// Items of a stream that came before its request had been sent to its end.
-    early: VecDeque<Vec<u8>>,
+    pub(super) early: VecDeque<Vec<u8>>,
     /// Bytes in the entries of all slots, and in the early items.
-    stored_bytes: usize,
+    pub(super) stored_bytes: usize,
     pub(super) max_message_bytes: usize,
     pub(super) closed: Option<Closed>,
 }
@@ -204,7 +203,7 @@ impl State {
     }
 
     /// The slot that `sink` is of, if the caller waits for what comes for it.
-    fn awaited_slot(&self, sink: Sink, awaited: Awaited) -> Option<usize> {
+    pub(super) fn awaited_slot(&self, sink: Sink, awaited: Awaited) -> Option<usize> {
         match (sink, awaited) {
             (Sink::Event, Awaited::Event) => Some(0),
             (Sink::Slot(slot), Awaited::Slot(wanted)) => (slot == wanted).then_some(slot),
@@ -214,96 +213,13 @@ impl State {
     }
 
     /// Whether somebody reads this slot's stream, now or soon: its reader may have been forgotten.
-    fn is_read(&self, slot: usize, awaited: Awaited) -> bool {
+    pub(super) fn is_read(&self, slot: usize, awaited: Awaited) -> bool {
         awaited == Awaited::Sending(slot) || awaited == Awaited::Slot(slot)
     }
 
     /// Whether the final answer of this slot is wanted later.
     fn is_expected(&self, slot: usize, awaited: Awaited) -> bool {
         self.tickets.entry(slot).expected != Expected::Items || awaited == Awaited::Sending(slot)
-    }
-
-    /// Puts a record's bytes into `sink`. Says where further ones of the message go; `None` if there is no place for it,
-    /// now.
-    fn store(
-        &mut self,
-        receiver: &Receiver,
-        found: &Found,
-        sink: Sink,
-        awaited: Awaited,
-    ) -> Result<Option<Sink>, Error> {
-        let payload = receiver.record_payload(found);
-        match sink {
-            Sink::Nowhere => Ok(Some(Sink::Nowhere)),
-            Sink::Slot(slot) => {
-                if found.header().kind == Kind::StreamItem && !self.is_read(slot, awaited) {
-                    return Ok(Some(Sink::Nowhere));
-                }
-                let is_awaited = self.awaited_slot(sink, awaited).is_some();
-                Ok(self.store_answer(slot, found.header().kind, &payload, is_awaited))
-            }
-            Sink::Event if self.event.len() + payload.len() > self.max_message_bytes && !found.is_whole() => {
-                self.events.dropped += 1;
-                self.clear(sink);
-                Ok(Some(Sink::Nowhere))
-            }
-            Sink::Event => {
-                let bytes = self.event.len() + payload.len();
-                if found.is_last() && !found.is_abandoned() && awaited != Awaited::Event {
-                    match self.make_room_for_event(bytes)? {
-                        Some(true) => {}
-                        Some(false) => {
-                            self.clear(sink);
-                            return Ok(Some(Sink::Nowhere));
-                        }
-                        None => return Ok(None),
-                    }
-                }
-                if self.event.is_empty() {
-                    self.event = self.events.buffer();
-                }
-                payload.append_to(&mut self.event);
-                Ok(Some(Sink::Event))
-            }
-        }
-    }
-
-    fn store_answer(
-        &mut self,
-        slot: usize,
-        kind: Kind,
-        payload: &Payload<'_>,
-        is_awaited: bool,
-    ) -> Option<Sink> {
-        let entry = self.tickets.entry_mut(slot);
-        entry.kind = kind;
-        if entry.bytes.len() + payload.len() > self.max_message_bytes {
-            entry.fault = Some(Fault::TooLarge);
-            self.clear(Sink::Slot(slot));
-            return Some(Sink::Nowhere);
-        }
-        if self.stored_bytes + payload.len() > self.max_message_bytes && !is_awaited {
-            return None;
-        }
-        self.stored_bytes += payload.len();
-        payload.append_to(&mut entry.bytes);
-        Some(Sink::Slot(slot))
-    }
-
-    /// Whether an event of `bytes` may be queued now (`Some(false)`: never); `None`: not before others have been taken.
-    #[inline]
-    fn make_room_for_event(&mut self, bytes: usize) -> Result<Option<bool>, Error> {
-        if self.events.has_room(bytes) {
-            return Ok(Some(true));
-        }
-        match self.events.policy {
-            EventPolicy::Wait => Ok(None),
-            EventPolicy::DropOldest => Ok(Some(self.events.drop_oldest(bytes))),
-            EventPolicy::Disconnect => {
-                self.closed = Some(Closed::EventsFull);
-                Err(self.closing_error())
-            }
-        }
     }
 
     /// A message has come to its end.
@@ -338,72 +254,6 @@ impl State {
             _ => {}
         }
         Step::Taken
-    }
-
-    /// Whether an answer, or a part of it, lies in the slot.
-    #[inline]
-    pub(super) fn has_begun(&self, slot: usize) -> bool {
-        self.tickets.is_ready(slot) || !self.tickets.entry(slot).bytes.is_empty()
-    }
-
-    /// Forgets what has come of a message.
-    fn clear(&mut self, sink: Sink) {
-        match sink {
-            Sink::Slot(slot) => {
-                let bytes = &mut self.tickets.entry_mut(slot).bytes;
-                self.stored_bytes -= bytes.len();
-                reply::empty(bytes);
-            }
-            Sink::Event => reply::empty(&mut self.event),
-            Sink::Nowhere => {}
-        }
-    }
-
-    /// Frees a slot whose final answer has arrived and is not handed out.
-    pub(super) fn finish(&mut self, slot: usize) {
-        self.clear(Sink::Slot(slot));
-        self.tickets.finish(slot);
-    }
-
-    /// The request has been sent in part, or not at all, and will not be.
-    #[cold]
-    pub(super) fn unsend(&mut self, slot: usize, begun: bool) {
-        self.clear(Sink::Slot(slot));
-        self.clear_early();
-        if begun {
-            self.tickets.withdraw(slot);
-        } else {
-            self.tickets.finish(slot);
-        }
-    }
-
-    /// The next item that came before the request had been sent to its end.
-    #[inline]
-    pub(super) fn pop_early(&mut self) -> Option<Vec<u8>> {
-        let item = self.early.pop_front()?;
-        self.stored_bytes -= item.len() + EARLY_BYTES;
-        Some(item)
-    }
-
-    pub(super) fn clear_early(&mut self) {
-        if self.early.is_empty() {
-            return;
-        }
-        self.stored_bytes -= self.early.iter().map(|item| item.len() + EARLY_BYTES).sum::<usize>();
-        self.early = VecDeque::new();
-    }
-
-    /// Nobody wants the answer any more; what has come of it is forgotten.
-    pub(super) fn abandon(&mut self, slot: usize) {
-        self.clear(Sink::Slot(slot));
-        self.tickets.abandon(slot);
-    }
-
-    /// Hands out the bytes of an answer, or of an item, that has come to its end.
-    pub(super) fn take_bytes(&mut self, slot: usize) -> &mut Vec<u8> {
-        let bytes = &mut self.tickets.entry_mut(slot).bytes;
-        self.stored_bytes -= bytes.len();
-        bytes
     }
 
     /// Why nothing more is sent.

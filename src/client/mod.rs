@@ -113,6 +113,7 @@ pub mod reconnect;
 mod reply;
 mod request;
 mod server_info;
+mod storing;
 mod tickets;
 mod typed;
 mod waiting;

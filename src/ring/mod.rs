@@ -20,7 +20,7 @@
 //! Each side's own position is private and 64 bits wide; what the peer wrote is loaded once, checked, then used.
 
 mod arm;
-
+mod claim;
 mod consumer;
 mod interrupt;
 mod payload;

@@ -3,6 +3,7 @@
 //! No payload byte passes the socket. It carries the handshake, then stays open as the *lifeline*: the kernel closes it
 //! when a process dies, and a reader that has slept for 10 ms is woken through it.
 
+mod accepting;
 mod admission;
 mod arm;
 mod bind;
@@ -22,6 +23,7 @@ mod options;
 mod receiver;
 mod records;
 mod sender;
+mod sending;
 mod stash;
 mod stream;
 
