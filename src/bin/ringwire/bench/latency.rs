@@ -12,6 +12,8 @@ use ringwire::transport::{Counter, DEFAULT_LATENCY_PRIORITY, LatencyGuard, enter
 use ringwire::{Client, ClientBuilder, Server, WaitStrategy};
 use serde_json::json;
 
+use super::arena::Arena;
+use super::bare::{Bare, answer, arena_bytes};
 use super::limits::QUICK;
 use super::machine::{cores, raise_descriptor_limit, steal_ticks};
 use super::report::{Samples, print, rounded};
@@ -19,6 +21,8 @@ use crate::child::{PrivateDirectory, say, spawn_heard};
 
 /// On both sides: a thousand threads take what they touch of it.
 const STACK_BYTES: usize = 64 << 10;
+/// What the second process says if it answers bare words too.
+const BARE: &str = "bare";
 /// Until all the others send.
 const SETTLE: Duration = Duration::from_secs(1);
 /// Upper ends of the histogram's classes in microseconds.
@@ -58,6 +62,9 @@ pub struct Arguments {
 pub struct PeerArguments {
     directory: PathBuf,
     connections: usize,
+    /// Bytes of a bare message, and the memory for them.
+    size: usize,
+    arena: Option<String>,
 }
 
 /// The clients.
@@ -71,13 +78,19 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     raise_descriptor_limit()?;
     let directory = PrivateDirectory::create()?;
     let path = directory.path().to_str().ok_or("temporary directory with a name that is not UTF-8")?;
-    let mut server = spawn_heard(["peer", "bench", "latency", path, &(others + 1).to_string()])?;
+    let bare = if arguments.ordinary { None } else { Some(Arena::create(arena_bytes(arguments.size))?) };
+    let (count, size) = ((others + 1).to_string(), arguments.size.to_string());
+    let mut peer = vec!["peer", "bench", "latency", path, &count, &size];
+    peer.extend(bare.as_ref().map(|(_, name)| name.as_str()));
+    let mut server = spawn_heard(peer)?;
+    let answers = server.hear()?.trim_end() == BARE;
+    let bare = bare.filter(|_| answers).map(|(arena, _)| Bare::new(arena, arguments.size));
     let address = server.hear()?;
     let address = address.trim_end();
     let stop = Arc::new(Counter::new(0));
     // All are connected before the first of them sends: beside a thousand busy threads each would take its time.
     let clients = (0..others).map(|_| ordinary(address).connect()).collect::<Result<Vec<_>, _>>()?;
-    let mut measured = Measured::connect(address, arguments)?;
+    let mut measured = Measured::connect(address, arguments, bare)?;
     let crowd = start_crowd(clients, arguments.others_size, &stop)?;
     thread::sleep(SETTLE / part);
     let stolen_before = steal_ticks();
@@ -87,17 +100,24 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     for other in crowd {
         answered += other.join().map_err(|_| "a client panicked")??;
     }
-    let (mut samples, realtime) = (samples?, measured.guard.as_ref().is_some_and(LatencyGuard::is_realtime));
+    let ((mut samples, mut limit), realtime) =
+        (samples?, measured.guard.as_ref().is_some_and(LatencyGuard::is_realtime));
     let counts = CLASSES_US.map(|us| samples.count_below(us * 1000));
     let histogram: serde_json::Map<_, _> =
         CLASSES_US.iter().zip(counts).map(|(us, count)| (format!("below_{us}_us"), count.into())).collect();
-    let result = json!({
+    let mut result = json!({
         "bench": "latency", "others": others, "others_size": arguments.others_size, "messages": messages,
         "size": arguments.size, "class": !arguments.ordinary, "realtime": realtime,
         "below_10_us": rounded(100.0 * samples.share_below(10_000)) , "p50_ns": samples.quantile(500),
         "p99_ns": samples.quantile(990), "p999_ns": samples.quantile(999), "max_ns": samples.quantile(1000),
         "histogram": histogram, "others_answered": answered, "steal_ticks": steal_ticks() - stolen_before,
     });
+    if limit.len() > 0 {
+        result["limit_below_10_us"] = rounded(100.0 * limit.share_below(10_000)).into();
+        result["limit_p50_ns"] = limit.quantile(500).into();
+        result["limit_p99_ns"] = limit.quantile(990).into();
+        result["limit_max_ns"] = limit.quantile(1000).into();
+    }
     print(arguments.json, &result)?;
     Ok(())
 }
@@ -130,17 +150,20 @@ fn start_crowd(clients: Vec<Client>, size: usize, stop: &Arc<Counter>) -> Result
 struct Measured {
     client: Client,
     guard: Option<LatencyGuard>,
+    /// With a real-time priority: what the machine itself can do, in turn with the calls.
+    bare: Option<Bare>,
 }
 
 impl Measured {
-    fn connect(address: &str, arguments: &Arguments) -> Result<Self, Box<dyn Error>> {
+    fn connect(address: &str, arguments: &Arguments, bare: Option<Bare>) -> Result<Self, Box<dyn Error>> {
         if arguments.ordinary {
-            return Ok(Self { client: ordinary(address).connect()?, guard: None });
+            return Ok(Self { client: ordinary(address).connect()?, guard: None, bare: None });
         }
         let core = u32::try_from(*cores()?.first().ok_or("no core")?)?;
         let guard = enter_latency_class(core, DEFAULT_LATENCY_PRIORITY)?;
         let client = ordinary(address).latency_class(core).strategy(guard.wait_strategy()).connect()?;
-        Ok(Self { client, guard: Some(guard) })
+        let bare = bare.filter(|_| guard.is_realtime());
+        Ok(Self { client, guard: Some(guard), bare })
     }
 
     fn sample(
@@ -148,11 +171,19 @@ impl Measured {
         arguments: &Arguments,
         messages: u32,
         pause: Duration,
-    ) -> Result<Samples, Box<dyn Error>> {
+    ) -> Result<(Samples, Samples), Box<dyn Error>> {
         let (request, mut answer) = (vec![3; arguments.size], Vec::new());
         self.client.call_into(ECHO, &request, &mut answer)?;
         let mut samples = Samples::with_capacity(messages as usize);
+        let mut limit = Samples::with_capacity(if self.bare.is_some() { messages as usize } else { 0 });
+        let pause = if self.bare.is_some() { pause / 2 } else { pause };
         for _ in 0..messages {
+            if let Some(bare) = &mut self.bare {
+                thread::sleep(pause);
+                let started = Instant::now();
+                bare.call(&request);
+                limit.push(u64::try_from(started.elapsed().as_nanos())?);
+            }
             thread::sleep(pause);
             let started = Instant::now();
             self.client.call_into(ECHO, &request, &mut answer)?;
@@ -161,7 +192,7 @@ impl Measured {
                 return Err("a wrong answer".into());
             }
         }
-        Ok(samples)
+        Ok((samples, limit))
     }
 }
 
@@ -174,6 +205,11 @@ pub fn run_peer(arguments: &PeerArguments) -> Result<(), Box<dyn Error>> {
         .wait_strategy(WaitStrategy::ParkAtOnce)
         .latency_class(core)
         .build()?;
+    let answers = match &arguments.arena {
+        None => Err("not asked for".into()),
+        Some(name) => answer(name, core, arguments.size),
+    };
+    say(&answers.map_or_else(|error| format!("no bare words: {error}"), |()| BARE.to_owned()))?;
     say(path.to_str().ok_or("temporary directory with a name that is not UTF-8")?)?;
     Ok(server.serve()?)
 }

@@ -4,6 +4,7 @@
 //! drifts for both.
 
 mod arena;
+mod bare;
 mod bytes;
 mod call;
 mod churn;
