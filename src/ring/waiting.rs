@@ -92,9 +92,7 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
         for _ in 0..slices.count {
             let until_ns = (Deadline::now_ns() + slices.each_ns).min(deadline.as_ns());
             self.park_on_commit_word(until_ns);
-            if self.kernel.overslept(until_ns) {
-                self.patience.overslept();
-            }
+            self.patience.woke(self.kernel.overslept(until_ns));
             if self.is_up() {
                 return Ok(true);
             }

@@ -10,12 +10,15 @@ const LONG_WAITS: u32 = 32;
 /// A sleeper that came back clearly later than its slice's end has waited for a core, behind other threads. While it does,
 /// its timer expires in vain, mostly for one that has been woken long ago, and interrupts whoever runs; so many waits have
 /// slices that outlast the queue (beside 999 busy connections on two cores: 97 % of a real-time thread's calls below 15 us
-/// instead of 67 %, and twice as many calls of the others).
-const CROWDED_WAITS: u32 = 64;
-const CROWDED_SLICE_NS: u64 = 50_000_000;
-/// After two waits in a row that went over to the lifeline, so many go there at once: a timer that is sure to expire costs
-/// a switch, and whoever runs on that core an interruption. Then one tries the word again.
-const LISTENING_WAITS: u32 = 8;
+/// instead of 67 %, and twice as many calls of the others). Then one tries a usual slice.
+const CROWDED_WAITS: (u32, u32) = (64, 1024);
+const CROWDED_SLICE_NS: u64 = 100_000_000;
+/// Where one wait in four goes over to the lifeline, so many go there at once: a timer that is likely to expire costs a
+/// switch, and whoever runs on that core an interruption. Then one tries the word again.
+const LISTENING_WAITS: (u32, u32) = (8, 128);
+/// What a wait that went over counts against those that did not, and what makes listening begin.
+const WENT_OVER: u32 = 3;
+const OFTEN: u32 = 5;
 
 /// The first part of a wait, on the word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,34 +29,72 @@ pub struct Slices {
     pub each_ns: u64,
 }
 
+/// So many waits that go another way before one tries the usual one: the more, the more often that was in vain.
+#[derive(Debug, Default)]
+struct Spell {
+    left: u32,
+    length: u32,
+}
+
+impl Spell {
+    fn is_over(&self) -> bool {
+        self.left == 0
+    }
+
+    fn count_down(&mut self) {
+        self.left = self.left.saturating_sub(1);
+    }
+
+    /// The usual way was in vain.
+    fn begin(&mut self, (first, longest): (u32, u32)) {
+        self.length = (self.length * 2).clamp(first, longest);
+        self.left = self.length;
+    }
+
+    /// The usual way was the right one, this time: where it mostly is not, one among many says little.
+    fn shorten(&mut self) {
+        self.length /= 2;
+    }
+}
+
 /// What one reader's last waits suggest for its next.
 #[derive(Debug, Default)]
 pub struct Patience {
     /// So many more waits are expected to be long.
     long_waits: u32,
-    /// So many more waits are expected to end behind other threads.
-    crowded_waits: u32,
-    /// So many more waits go to the lifeline at once.
-    listening_waits: u32,
-    /// The last wait that began on the word went over to the lifeline.
-    went_over: bool,
+    /// These are expected to end behind other threads.
+    crowded: Spell,
+    /// These go to the lifeline at once.
+    listening: Spell,
+    /// How often waits that began on the word went over to the lifeline of late.
+    went_over: u32,
 }
 
 impl Patience {
     /// A wait is about to sleep: how on the word; `None`: on the lifeline at once.
     pub fn begin(&mut self) -> Option<Slices> {
-        if self.listening_waits > 0 {
-            self.listening_waits -= 1;
+        if !self.listening.is_over() {
+            self.listening.count_down();
             return None;
         }
-        let slices = match (self.crowded_waits, self.long_waits) {
-            (0, 0) => Slices { count: (FUTEX_STAGE_NS / LOOK_EVERY_NS) as u32, each_ns: LOOK_EVERY_NS },
-            (0, _) => Slices { count: 1, each_ns: FUTEX_STAGE_NS },
-            _ => Slices { count: 1, each_ns: CROWDED_SLICE_NS },
+        let slices = match (self.crowded.is_over(), self.long_waits) {
+            (true, 0) => Slices { count: (FUTEX_STAGE_NS / LOOK_EVERY_NS) as u32, each_ns: LOOK_EVERY_NS },
+            (true, _) => Slices { count: 1, each_ns: FUTEX_STAGE_NS },
+            (false, _) => Slices { count: 1, each_ns: CROWDED_SLICE_NS },
         };
         self.long_waits = self.long_waits.saturating_sub(1);
-        self.crowded_waits = self.crowded_waits.saturating_sub(1);
+        self.crowded.count_down();
         Some(slices)
+    }
+
+    /// The thread is back from a slice, clearly later than at its end or not.
+    pub fn woke(&mut self, late: bool) {
+        match (self.crowded.is_over(), late) {
+            (true, true) => self.crowded.begin(CROWDED_WAITS),
+            (true, false) => self.crowded.shorten(),
+            // Slices that outlast the queue say nothing about its length.
+            (false, _) => {}
+        }
     }
 
     /// A slice has ended by the clock.
@@ -61,20 +102,19 @@ impl Patience {
         self.long_waits = LONG_WAITS;
     }
 
-    /// The thread came back clearly later than its slice's end.
-    pub fn overslept(&mut self) {
-        self.crowded_waits = CROWDED_WAITS;
-    }
-
     /// The wait was over on the word.
     pub fn ended_on_word(&mut self) {
-        self.went_over = false;
+        self.went_over = self.went_over.saturating_sub(1);
+        if self.went_over == 0 {
+            self.listening.shorten();
+        }
     }
 
     /// The wait goes on, on the lifeline.
     pub fn goes_over(&mut self) {
-        if core::mem::replace(&mut self.went_over, true) {
-            self.listening_waits = LISTENING_WAITS;
+        self.went_over = (self.went_over + WENT_OVER).min(OFTEN + WENT_OVER);
+        if self.went_over >= OFTEN {
+            self.listening.begin(LISTENING_WAITS);
         }
     }
 }
@@ -85,49 +125,68 @@ mod tests {
 
     const FRESH: Slices = Slices { count: 2, each_ns: 5_000_000 };
     const LONG: Slices = Slices { count: 1, each_ns: 10_000_000 };
-    const CROWDED: Slices = Slices { count: 1, each_ns: 50_000_000 };
+    const CROWDED: Slices = Slices { count: 1, each_ns: 100_000_000 };
 
-    /// How the next waits sleep on the word, if each is over there.
-    fn next(patience: &mut Patience, waits: u32) -> Vec<Slices> {
-        let mut slices: Vec<_> = (0..waits).filter_map(|_| patience.begin()).collect();
-        slices.dedup();
-        slices
+    /// How many of the next waits sleep like this in a row, if each is over in time and on the word.
+    fn next(patience: &mut Patience, expected: Option<Slices>) -> u32 {
+        let mut count = 0;
+        while patience.begin() == expected {
+            count += 1;
+            assert!(count < 10_000, "for ever");
+        }
+        count
     }
 
     #[test]
     fn long_waits_have_one_slice_for_a_while() {
         let mut patience = Patience::default();
-        assert_eq!(next(&mut patience, 1_000), [FRESH]);
+        assert_eq!((patience.begin(), patience.begin()), (Some(FRESH), Some(FRESH)));
         patience.outlasted_slice();
-        assert_eq!(next(&mut patience, LONG_WAITS), [LONG]);
-        assert_eq!(next(&mut patience, 1), [FRESH]);
+        assert_eq!(next(&mut patience, Some(LONG)), LONG_WAITS);
+        assert_eq!(patience.begin(), Some(FRESH));
     }
 
     #[test]
     fn who_comes_back_late_has_slices_that_outlast_the_queue() {
         let mut patience = Patience::default();
-        patience.overslept();
-        assert_eq!(next(&mut patience, CROWDED_WAITS), [CROWDED]);
-        assert_eq!(next(&mut patience, 1), [FRESH]);
+        patience.woke(true);
         patience.outlasted_slice();
-        patience.overslept();
-        assert_eq!(next(&mut patience, CROWDED_WAITS + 1), [CROWDED, FRESH], "long waits are over meanwhile");
+        assert_eq!(patience.begin(), Some(CROWDED));
+        patience.woke(true);
+        patience.woke(false);
+        assert_eq!(next(&mut patience, Some(CROWDED)), 63, "the queue's length is unknown meanwhile");
+        // That one was late again.
+        for expected in [128, 256, 512, 1024, 1024] {
+            patience.woke(true);
+            assert_eq!(next(&mut patience, Some(CROWDED)), expected);
+        }
+        patience.woke(false);
+        patience.woke(true);
+        assert_eq!(next(&mut patience, Some(CROWDED)), 1024, "one in time says little");
+        (0..5).for_each(|_| patience.woke(false));
+        patience.woke(true);
+        assert_eq!(next(&mut patience, Some(CROWDED)), 64, "the queue had gone meanwhile");
     }
 
     #[test]
-    fn two_that_went_over_send_the_next_there_at_once() {
+    fn waits_that_often_go_over_go_there_at_once() {
         let mut patience = Patience::default();
         patience.goes_over();
         assert_eq!(patience.begin(), Some(FRESH));
         patience.ended_on_word();
+        patience.ended_on_word();
         patience.goes_over();
-        assert_eq!(patience.begin(), Some(FRESH), "not in a row");
-        patience.goes_over();
-        for _ in 0..LISTENING_WAITS {
-            assert_eq!(patience.begin(), None);
+        assert_eq!(patience.begin(), Some(FRESH), "too long ago");
+        for expected in [8, 16, 32, 64, 128, 128] {
+            patience.goes_over();
+            assert_eq!(next(&mut patience, None), expected);
+            patience.ended_on_word();
+            assert_eq!(patience.begin(), Some(FRESH), "it has tried, and tries on until it is in vain");
         }
+        (0..40).for_each(|_| patience.ended_on_word());
+        patience.goes_over();
         assert_eq!(patience.begin(), Some(FRESH));
         patience.goes_over();
-        assert_eq!(patience.begin(), None, "it took as long again");
+        assert_eq!(next(&mut patience, None), 8);
     }
 }
