@@ -224,6 +224,16 @@ fn a_servers_memory_is_summed_up_by_whose_it_is() {
 }
 
 #[test]
+fn a_server_keeps_no_descriptor_of_connections_that_come_and_go() {
+    let results = results(&["memory", "--quick", "--json", "--connections", "40", "--cycles", "3"]);
+    let [result] = &results[..] else { panic!("{results:?}") };
+    assert_eq!((result["connections"].as_u64(), result["cycles"].as_u64()), (Some(4), Some(3)));
+    assert_eq!(result["with_idle_threads_kib"].as_array().unwrap().len(), 3);
+    assert_eq!(result["descriptors_at_end"], result["descriptors_at_start"]);
+    assert!(result["last_kib"].as_u64().unwrap() > 0, "{result}");
+}
+
+#[test]
 fn idle_connections_are_watched_from_outside() {
     let results = results(&["idle", "--quick", "--json", "--connections", "5"]);
     let [result] = &results[..] else { panic!("{results:?}") };

@@ -1,5 +1,6 @@
 //! The life of a connection: its thread's loop.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,8 +90,15 @@ struct Ended<'s> {
 
 impl Drop for Ended<'_> {
     fn drop(&mut self) {
-        self.peer.end();
+        // What the program keeps with a connection may panic when it is dropped: the connection has ended all the same.
+        let ended = catch_unwind(AssertUnwindSafe(|| self.peer.end()));
         self.core.connection_ended(self.peer);
+        match ended {
+            Ok(()) => {}
+            // A second panic at once would end the process.
+            Err(panic) if std::thread::panicking() => std::mem::forget(panic),
+            Err(panic) => resume_unwind(panic),
+        }
     }
 }
 

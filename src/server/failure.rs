@@ -201,11 +201,37 @@ mod tests {
         let abandoned = io::Error::from(Error::from(ErrorKind::Abandoned));
         assert_eq!(Failure::from(abandoned).status(), Status::Cancelled);
         for (kind, status) in [
+            (ErrorKind::NotFound, Status::NotFound),
+            (ErrorKind::AddressInUse, Status::AlreadyExists),
+            (ErrorKind::PermissionDenied, Status::PermissionDenied),
+            (ErrorKind::PathTooLong, Status::InvalidArgument),
+            (ErrorKind::Full, Status::ResourceExhausted),
             (ErrorKind::PeerDied, Status::Unavailable),
             (ErrorKind::TimedOut, Status::DeadlineExceeded),
             (ErrorKind::CorruptPeer, Status::Internal),
         ] {
-            assert_eq!(Failure::from(Error::from(kind)).status(), status);
+            assert_eq!(Failure::from(Error::from(kind)).status(), status, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn the_systems_errors_become_the_status_that_is_nearest() {
+        for (kind, status) in [
+            (io::ErrorKind::NotFound, Status::NotFound),
+            (io::ErrorKind::PermissionDenied, Status::PermissionDenied),
+            (io::ErrorKind::AlreadyExists, Status::AlreadyExists),
+            (io::ErrorKind::UnexpectedEof, Status::InvalidArgument),
+            (io::ErrorKind::TimedOut, Status::DeadlineExceeded),
+            (io::ErrorKind::StorageFull, Status::ResourceExhausted),
+            (io::ErrorKind::ConnectionReset, Status::Unavailable),
+            (io::ErrorKind::Other, Status::Internal),
+        ] {
+            let failure = Failure::from(io::Error::new(kind, "why"));
+            assert_eq!((failure.status(), failure.message()), (status, "why"), "{kind:?}");
+            assert_eq!(
+                format!("{failure:?}"),
+                format!("Failure {{ status: {status:?}, message: \"why\", retry_after: None }}")
+            );
         }
     }
 }

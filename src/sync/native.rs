@@ -300,3 +300,6 @@ fn fence_seq_cst() {
 fn fence_seq_cst() {
     core::sync::atomic::fence(Ordering::SeqCst);
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,12 +32,6 @@ impl Permits {
     pub fn try_take(&self) -> Option<Permit<'_>> {
         self.taken.add_below(self.limit).then(|| Permit { permits: self })
     }
-
-    /// How many there are in all.
-    #[must_use]
-    pub fn limit(&self) -> u64 {
-        self.limit
-    }
 }
 
 /// A permit taken from [`Permits`].

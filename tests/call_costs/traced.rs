@@ -39,6 +39,7 @@ fn is_at_breakpoint(thread: Pid) -> bool {
 }
 
 /// Goes from one breakpoint to the next, with a look at each instruction in between; how many there were.
+#[cfg(not(coverage))]
 pub(crate) fn step_through(thread: Pid, mut look: impl FnMut(u64)) -> u64 {
     let mut steps = 0;
     loop {
@@ -53,6 +54,7 @@ pub(crate) fn step_through(thread: Pid, mut look: impl FnMut(u64)) -> u64 {
 }
 
 /// The bytes of the code at `address`.
+#[cfg(not(coverage))]
 pub(crate) fn code(thread: Pid, address: u64) -> [u8; 8] {
     ptrace::read(thread, address as ptrace::AddressType).unwrap().to_ne_bytes()
 }

@@ -141,3 +141,31 @@ fn refused_calls_cost_little() {
     println!("a refused call: {:?} (median of 9 x {CALLS})", per_call[4]);
     assert_eq!(breaker.stats().refused, 9 * u64::from(CALLS));
 }
+
+#[test]
+fn what_speaks_against_a_server_is_the_programs_choice() {
+    let _watchdog = Watchdog::start();
+    let (_directory, path) = path();
+    let _serving = Serving::at(&path, |builder| {
+        builder.handle(WORK, |request, _| match request.payload().is_empty() {
+            true => Err(Failure::internal("by default a failure")),
+            false => Err(Failure::not_found("by default none")),
+        })
+    });
+    let breaker = CircuitBreaker::builder()
+        .failure_if(|error| error.status() == Some(Status::NotFound))
+        .min_failures(3)
+        .failure_rate(0.0)
+        .open_for(LONG)
+        .build();
+    let mut client = client(&path).breaker(breaker.clone()).build();
+    for _ in 0..20 {
+        assert_eq!(client.call(WORK, b"").unwrap_err().status(), Some(Status::Internal));
+    }
+    assert_eq!((breaker.state(), breaker.stats().failures), (BreakerState::Closed, 0));
+    for _ in 0..3 {
+        assert_eq!(client.call(WORK, b"1").unwrap_err().status(), Some(Status::NotFound));
+    }
+    assert_eq!(breaker.state(), BreakerState::Open);
+    assert!(is_refusal(&client.call(WORK, b"").unwrap_err()));
+}

@@ -5,9 +5,10 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ringwire::ErrorKind;
+use ringwire::client::ReconnectingClient;
 use ringwire::sync::Counter;
 use ringwire::transport::Deadline;
+use ringwire::{Error, ErrorKind, Payload};
 
 use crate::common::Watchdog;
 use crate::{LONG, Serving, WORK, accepting, client, path};
@@ -175,4 +176,68 @@ fn servers_that_take_over_from_each_other_are_not_noticed() {
         }
         assert!(answered > 10 && client.generation() > 2, "{answered} on {}", client.generation());
     });
+}
+
+#[test]
+fn every_form_of_a_call_reaches_the_server_that_is_there_now() {
+    let _watchdog = Watchdog::start();
+    let (_directory, path) = path();
+    let notified = Arc::new(Counter::new(0));
+    let start = |number: u8| {
+        let notified = Arc::clone(&notified);
+        Serving::at(&path, |builder| {
+            builder.handle(WORK, move |request, reply| {
+                notified.add(u64::from(request.is_one_way()));
+                reply.send(&[&[number], &*request.payload().to_vec()].concat())
+            })
+        })
+    };
+    let mut serving = start(0);
+    let mut client = client(&path).connect(Some(LONG)).unwrap();
+    assert!(client.server().unwrap().to_server_bytes >= 4096);
+    type Form = fn(&mut ReconnectingClient, &mut Vec<u8>) -> Result<(), Error>;
+    let forms: [Form; 6] = [
+        |client, found| client.call_into(WORK, b"form", found).map(|bytes| assert_eq!(bytes, 5)),
+        |client, found| {
+            let read = |payload: Payload<'_>| payload.to_vec();
+            *found = client.call_with(WORK, 4, |slot| _ = slot.write(b"form"), read)?;
+            Ok(())
+        },
+        |client, found| client.request(WORK).deadline(LONG).call_into(b"form", found).map(drop),
+        |client, found| {
+            let ticket = client.request(WORK).deadline(LONG).submit(b"form")?;
+            *found = client.collect(ticket)?.to_vec();
+            Ok(())
+        },
+        |client, found| {
+            assert!(client.ping()? < LONG);
+            client.call_into(WORK, b"form", found).map(drop)
+        },
+        |client, found| {
+            client.request(WORK).deadline(LONG).notify(b"")?;
+            client.call_into(WORK, b"form", found).map(drop)
+        },
+    ];
+    for (number, form) in (1..).zip(forms) {
+        drop(serving);
+        serving = start(number);
+        thread::sleep(Duration::from_millis(15));
+        let mut found = b"of another call".to_vec();
+        form(&mut client, &mut found).unwrap();
+        assert_eq!(found, [&[number], &b"form"[..]].concat());
+        assert_eq!(client.generation(), u64::from(number) + 1);
+    }
+    assert_eq!(notified.get(), 1);
+    drop(serving);
+    thread::sleep(Duration::from_millis(15));
+    // And each says so where there is none.
+    client.set_call_timeout(Some(Duration::from_millis(20)));
+    for (number, form) in (1..).zip(forms).filter(|(number, _)| ![3, 4, 6].contains(number)) {
+        let error = form(&mut client, &mut Vec::new()).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.may_have_executed()),
+            (ErrorKind::TimedOut, Some(false)),
+            "{number}: {error}"
+        );
+    }
 }

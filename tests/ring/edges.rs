@@ -178,3 +178,31 @@ fn a_slot_is_no_larger_than_asked_for_and_words_are_written_in_place() {
     assert_eq!((payload.copy_from(15, &mut tail), tail), (5, [2, 3, 3, 3, 3, 0, 0, 0, 0]));
     assert_eq!(payload.copy_from(usize::MAX, &mut tail), 0);
 }
+
+#[test]
+fn a_record_is_written_and_read_where_it_is() {
+    let mut ring = Halves::in_one_mapping(4096, 0);
+    let mut slot = ring.producer.reserve(EVENT, 20).unwrap();
+    // SAFETY: this thread alone has the area.
+    let place = unsafe { slot.as_mut_slice() };
+    assert_eq!(place.len(), 20);
+    place.copy_from_slice(&bytes(3, 20));
+    slot.assume_written(12);
+    slot.commit();
+    let mut slot = ring.producer.reserve(EVENT, 7).unwrap();
+    slot.assume_written(1000);
+    assert_eq!((slot.written(), slot.remaining()), (7, 0), "no more than was reserved");
+    slot.commit();
+    let record = ring.consumer.peek().unwrap().unwrap();
+    let payload = ring.consumer.payload(&record);
+    // SAFETY: as above, and the record is not released yet.
+    assert_eq!(unsafe { payload.as_slice() }, &bytes(3, 20)[..12]);
+    ring.consumer.release(record);
+    assert_eq!(ring.receive().unwrap().1.len(), 7);
+    let mut slot = ring.producer.reserve(EVENT, 5).unwrap();
+    let error = std::io::Write::write_all(&mut slot, b"longer").unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::WriteZero);
+    std::io::Write::flush(&mut slot).unwrap();
+    slot.commit();
+    assert_eq!(ring.receive().unwrap().1, b"longe");
+}

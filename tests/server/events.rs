@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ringwire::server::WhenFull;
 use ringwire::sync::Counter;
 use ringwire::wire::call::ECHO;
-use ringwire::{ErrorKind, Header, Kind, WaitStrategy};
+use ringwire::{ErrorKind, Header, Kind, Stream, WaitStrategy};
 
 use super::caller::{Caller, Serving};
 use super::common::{Watchdog, wait_until};
@@ -261,4 +261,53 @@ fn a_client_that_takes_nothing_in_can_be_disconnected() {
     let answers = caller.until_closed();
     assert!(!answers.is_empty() && answers.len() < usize::try_from(asked).unwrap());
     assert!(answers.iter().all(|answer| answer.payload == [1; 1000]), "whole ones");
+}
+
+#[test]
+fn a_broadcast_waits_for_the_full_ones_together_and_says_whom_it_reached() {
+    let _watchdog = Watchdog::start();
+    let patience = Duration::from_millis(100);
+    let serving = Serving::start(|builder| builder.ring_bytes(8192).events(4, WhenFull::Wait(patience)));
+    let mut callers = [serving.caller(), serving.caller(), serving.caller()];
+    for caller in &mut callers {
+        caller.call(ECHO, b"").unwrap();
+    }
+    for full in [1, 2] {
+        let connection = serving.handle.connection(full).unwrap();
+        while connection.send_event(NEWS, &[0; 1000]).is_ok() {}
+    }
+    let before = Instant::now();
+    assert_eq!(serving.handle.broadcast(NEWS, b"to all"), 1);
+    let waited = before.elapsed();
+    assert!(waited >= patience, "{waited:?}");
+    assert_eq!(callers[2].event().payload, b"to all");
+    // Whoever makes room in time is reached too.
+    let serving = Serving::start(|builder| builder.ring_bytes(8192).events(4, WhenFull::Wait(PROMPT * 20)));
+    let mut caller = serving.caller();
+    caller.call(ECHO, b"").unwrap();
+    thread::scope(|scope| {
+        let sender = scope.spawn(|| (0..40).all(|_| serving.handle.broadcast(NEWS, &[0; 1000]) == 1));
+        thread::sleep(Duration::from_millis(20));
+        assert!(!sender.is_finished(), "40 KB do not fit");
+        for _ in 0..40 {
+            caller.event();
+        }
+        assert!(sender.join().unwrap());
+    });
+}
+
+#[test]
+fn an_event_that_its_client_cannot_take_is_dropped_and_counted() {
+    let _watchdog = Watchdog::start();
+    let serving = Serving::start(|builder| builder);
+    let small = Stream::builder(&serving.path).max_message_bytes(10_000).connect().unwrap();
+    let mut caller = Caller::new(small);
+    caller.call(ECHO, b"").unwrap();
+    let connection = serving.handle.connection(1).unwrap();
+    connection.send_event(NEWS, &[0; 40_000]).unwrap();
+    connection.send_event(NEWS, b"short").unwrap();
+    assert_eq!(caller.event().payload, b"short");
+    wait_until(|| connection.summary().events_sent == 1);
+    assert_eq!(connection.summary().events_dropped, 1);
+    assert_eq!(caller.call(ECHO, b"on"), Ok(b"on".to_vec()));
 }

@@ -4,6 +4,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use ringwire::server::{Action, ErrorClass, ErrorEvent};
+use ringwire::transport::Deadline;
 use ringwire::wire::Status;
 use ringwire::wire::call::ECHO;
 use ringwire::{ErrorKind, Kind};
@@ -171,4 +172,53 @@ fn a_client_that_stops_reading_is_closed_after_the_send_timeout() {
         serving.handle.connections().is_empty() && serving.handle.stats().accepted == 1
     });
     assert_eq!(serving.handle.stats().connection_errors, 1);
+}
+
+/// What a connection keeps, and panics when it goes.
+struct Nasty;
+
+impl Drop for Nasty {
+    fn drop(&mut self) {
+        panic!("in the metadata");
+    }
+}
+
+#[test]
+fn a_panic_outside_of_any_handler_takes_no_thread_along() {
+    let _watchdog = Watchdog::start();
+    let serving = Serving::start(|builder| {
+        builder.max_connections(1).idle_threads(1).handle(TYPE, |request, reply| {
+            request.connection().metadata().set(Nasty);
+            reply.send(b"kept")
+        })
+    });
+    for _ in 0..3 {
+        let mut caller = serving.caller();
+        caller.call(TYPE, b"").unwrap();
+        drop(caller);
+        super::common::wait_until(|| serving.handle.connections().is_empty());
+        // Behind its connection's end, until the thread is idle again.
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(serving.caller().call(ECHO, b"on"), Ok(b"on".to_vec()));
+    // A thread that was lost would be waited for.
+    serving.shut_down();
+}
+
+#[test]
+fn a_long_handler_learns_that_its_callers_deadline_has_passed() {
+    let _watchdog = Watchdog::start();
+    let serving = Serving::start(|builder| {
+        builder.handle(TYPE, |request, _| {
+            loop {
+                request.context().check()?;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        })
+    });
+    let mut caller = serving.caller();
+    caller.ask_until(TYPE, b"", Deadline::after(Duration::from_millis(30)));
+    let refused = caller.answer().unwrap().status();
+    assert_eq!(refused.status, Status::DeadlineExceeded);
+    assert!(refused.message.contains("in the handler"), "{}", refused.message);
 }

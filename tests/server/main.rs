@@ -10,6 +10,7 @@ mod common;
 mod caller;
 mod calls;
 mod cancelling;
+mod choices;
 mod counting;
 mod deferred;
 mod ending;

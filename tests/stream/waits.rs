@@ -3,7 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ringwire::{ErrorKind, Stream, WaitStrategy};
+use ringwire::transport::{Deadline, Received};
+use ringwire::{Backpressure, ErrorKind, Stream, WaitStrategy};
 
 use super::common::Watchdog;
 use super::{STRATEGIES, each_pair, event};
@@ -130,4 +131,77 @@ fn the_strategy_can_change_at_any_time() {
         assert_eq!(one.receive().unwrap().header(), event(number));
     }
     drop(echo.join().unwrap());
+}
+
+#[test]
+fn a_deadline_of_its_own_bounds_a_send_whatever_the_backpressure() {
+    let _watchdog = Watchdog::start();
+    for backpressure in [Backpressure::Wait, Backpressure::Fail, Backpressure::Drop] {
+        let (mut one, mut two) = Stream::pair_with(4096, WaitStrategy::ParkAtOnce).unwrap();
+        one.set_backpressure(backpressure);
+        one.set_send_timeout(Some(Duration::from_secs(1_000)));
+        let mut filled = 0;
+        while one.try_send(event(0), &[0; 100]).is_ok() {
+            filled += 1;
+        }
+        for timeout_ms in [0, 10] {
+            let due = || Deadline::after(Duration::from_millis(timeout_ms));
+            let started = Instant::now();
+            let sender = one.halves().0;
+            let refused = [
+                sender.send_until(event(1), &[0; 100], due()).unwrap_err(),
+                sender.send_until(event(1), &[0; 9000], due()).unwrap_err(),
+                sender.reserve_until(event(1), 100, due()).map(drop).unwrap_err(),
+                one.send_until(event(1), &[0; 100], due()).unwrap_err(),
+                one.reserve_until(event(1), 100, due()).map(drop).unwrap_err(),
+            ];
+            assert!(refused.iter().all(|error| error.kind() == ErrorKind::TimedOut), "{refused:?}");
+            assert!(started.elapsed() >= 5 * Duration::from_millis(timeout_ms));
+        }
+        // With room in time they go through.
+        let reader = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(20));
+            for _ in 0..filled {
+                assert_eq!(two.receive().unwrap().header(), event(0));
+            }
+            [(); 2].map(|()| two.receive().unwrap().payload().to_vec())
+        });
+        one.send_until(event(2), &[2; 100], Deadline::NEVER).unwrap();
+        let mut slot = one.reserve_until(event(3), 100, Deadline::NEVER).unwrap();
+        slot.write(&[3; 50]);
+        slot.commit();
+        assert_eq!(reader.join().unwrap(), [vec![2; 100], vec![3; 50]]);
+        assert_eq!(one.dropped(), 0);
+    }
+}
+
+#[test]
+fn receiving_anything_ends_at_its_deadline_and_takes_every_form() {
+    let _watchdog = Watchdog::start();
+    for strategy in STRATEGIES {
+        let (mut one, mut two) = Stream::pair_with(4096, strategy).unwrap();
+        for timeout_ms in [0, 12] {
+            let deadline = Deadline::after(Duration::from_millis(timeout_ms));
+            assert_eq!(two.receive_any(deadline).map(drop).unwrap_err().kind(), ErrorKind::TimedOut);
+            assert!(deadline.has_passed());
+        }
+        one.send(event(1), b"whole").unwrap();
+        one.send(event(2), &[7; 3000]).unwrap();
+        match two.receive_any(Deadline::NEVER).unwrap() {
+            Received::Whole(message) => {
+                assert_eq!((message.header(), message.payload().to_vec()), (event(1), b"whole".to_vec()));
+            }
+            other => panic!("{other:?}"),
+        }
+        match two.halves().1.receive_any(Deadline::NEVER).unwrap() {
+            Received::Pieces(mut reader) => {
+                let mut bytes = Vec::new();
+                std::io::Read::read_to_end(&mut reader, &mut bytes).unwrap();
+                assert_eq!((reader.header(), bytes), (event(2), vec![7; 3000]));
+            }
+            other => panic!("{other:?}"),
+        }
+        drop(one);
+        assert_eq!(two.receive_any(Deadline::NEVER).map(drop).unwrap_err().kind(), ErrorKind::PeerClosed);
+    }
 }

@@ -16,7 +16,7 @@ use crate::child::Peer;
 /// Until a server has noticed that its clients have gone.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// An idle thread of the server waits 10 s for a new connection, then ends.
-const IDLE_THREADS_END: Duration = Duration::from_secs(11);
+pub const IDLE_THREADS_END: Duration = Duration::from_secs(11);
 /// Behind the last connection's end its memory is still on the way back.
 const SETTLE: Duration = Duration::from_millis(300);
 
@@ -43,6 +43,7 @@ pub fn run(
     address: &str,
     connections: u32,
     cycles: u32,
+    idle_threads_end: Duration,
     json: bool,
 ) -> Result<(), Box<dyn Error>> {
     let start = State::of(server.id())?;
@@ -59,11 +60,11 @@ pub fn run(
         wait_until_closed(server.id(), start.descriptors)?;
         totals.push(Memory::of(server.id())?.total_kib());
         if first.is_none() {
-            thread::sleep(IDLE_THREADS_END);
+            thread::sleep(idle_threads_end);
             first = Some(State::of(server.id())?);
         }
     }
-    thread::sleep(IDLE_THREADS_END);
+    thread::sleep(idle_threads_end);
     let (first, last) = (first.ok_or("no cycle")?.memory, State::of(server.id())?);
     let result = json!({
         "bench": "memory", "layer": "call", "connections": connections, "cycles": cycles,

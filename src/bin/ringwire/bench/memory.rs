@@ -49,7 +49,7 @@ pub struct Arguments {
     /// Instead: open and close all connections so many times, and look at what is left
     #[arg(long)]
     cycles: Option<u32>,
-    /// A tenth of the connections: to try it out, not to quote
+    /// A tenth of the connections, and no wait for idle threads to end: to try it out, not to quote
     #[arg(long)]
     quick: bool,
     /// One JSON object per line
@@ -88,7 +88,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let mut server = spawn_heard(["peer", "bench", "memory", path, &all.to_string(), large, pool])?;
     let address = server.hear()?;
     if let Some(cycles) = arguments.cycles {
-        return churn::run(&server, address.trim_end(), first, cycles.max(1), arguments.json);
+        let wait = if arguments.quick { Duration::ZERO } else { churn::IDLE_THREADS_END };
+        return churn::run(&server, address.trim_end(), first, cycles.max(1), wait, arguments.json);
     }
     let mut crowd = Crowd { address: address.trim_end().to_owned(), connections: Vec::new() };
     crowd.grow(first)?;
