@@ -51,7 +51,7 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
     #[inline(never)]
     fn park(&mut self, deadline: Deadline, before_idling: impl FnOnce()) -> Result<(), WaitError> {
         if let Some(slices) = self.patience.begin() {
-            if self.park_in_slices(slices, deadline)? {
+            if self.yield_to_queue(slices.yields) || self.park_in_slices(slices, deadline)? {
                 self.patience.ended_on_word();
                 return Ok(());
             }
@@ -85,6 +85,18 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
                 Heard::Bell => {}
             }
         }
+    }
+
+    /// Gives up so many turns: says whether the wait is over.
+    fn yield_to_queue(&mut self, yields: u32) -> bool {
+        if yields > 0 {
+            // Whoever is about to wait has first published everything.
+            self.publish_consumed();
+        }
+        (0..yields).any(|_| {
+            std::thread::yield_now();
+            self.is_up()
+        })
     }
 
     /// The first part of a wait, on the word: says whether it is over.

@@ -20,9 +20,16 @@ const LISTENING_WAITS: (u32, u32) = (8, 128);
 const WENT_OVER: u32 = 3;
 const OFTEN: u32 = 5;
 
+/// Who queues anyway gives up its turn so often before it sleeps: the peer is in the queue as well, has its turn meanwhile,
+/// and finds nobody asleep whom it would have to wake (1,000 connections on two cores: 1.8 times the calls a second, the
+/// median of a call from 4 ms to 0.1).
+const CROWDED_YIELDS: u32 = 1;
+
 /// The first part of a wait, on the word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slices {
+    /// So many turns are given up first.
+    pub yields: u32,
     /// So many sleeps, each followed by a look at the lifeline.
     pub count: u32,
     /// The length of each in nanoseconds.
@@ -78,9 +85,12 @@ impl Patience {
             return None;
         }
         let slices = match (self.crowded.is_over(), self.long_waits) {
-            (true, 0) => Slices { count: (FUTEX_STAGE_NS / LOOK_EVERY_NS) as u32, each_ns: LOOK_EVERY_NS },
-            (true, _) => Slices { count: 1, each_ns: FUTEX_STAGE_NS },
-            (false, _) => Slices { count: 1, each_ns: CROWDED_SLICE_NS },
+            (true, 0) => {
+                let count = (FUTEX_STAGE_NS / LOOK_EVERY_NS) as u32;
+                Slices { yields: 0, count, each_ns: LOOK_EVERY_NS }
+            }
+            (true, _) => Slices { yields: 0, count: 1, each_ns: FUTEX_STAGE_NS },
+            (false, _) => Slices { yields: CROWDED_YIELDS, count: 1, each_ns: CROWDED_SLICE_NS },
         };
         self.long_waits = self.long_waits.saturating_sub(1);
         self.crowded.count_down();
@@ -123,9 +133,9 @@ impl Patience {
 mod tests {
     use super::*;
 
-    const FRESH: Slices = Slices { count: 2, each_ns: 5_000_000 };
-    const LONG: Slices = Slices { count: 1, each_ns: 10_000_000 };
-    const CROWDED: Slices = Slices { count: 1, each_ns: 100_000_000 };
+    const FRESH: Slices = Slices { yields: 0, count: 2, each_ns: 5_000_000 };
+    const LONG: Slices = Slices { yields: 0, count: 1, each_ns: 10_000_000 };
+    const CROWDED: Slices = Slices { yields: 1, count: 1, each_ns: 100_000_000 };
 
     /// How many of the next waits sleep like this in a row, if each is over in time and on the word.
     fn next(patience: &mut Patience, expected: Option<Slices>) -> u32 {

@@ -40,7 +40,8 @@ pub enum WaitStrategy {
     /// by 2 us: twice the messages a second and more, for 2 us of latency.
     #[default]
     SpinThenPark,
-    /// Sleeps at once: no processor time is spent on waiting.
+    /// Sleeps at once: no processor time is spent on waiting. (Where more threads queue for the cores than can run within
+    /// some milliseconds, each gives up its turn once before it sleeps.)
     ParkAtOnce,
     /// Yields the core to other threads of the same priority, twice, then sleeps.
     ///
