@@ -1,6 +1,7 @@
 //! How long a reader sleeps on its word at a time, and when it goes over to the lifeline: by what became of its last waits.
 
 use super::park::LOOK_EVERY_NS;
+use crate::sync::Counter;
 
 /// A reader that has slept this long on its word goes over to the lifeline, where an idle connection costs nothing.
 const FUTEX_STAGE_NS: u64 = 10_000_000;
@@ -22,8 +23,12 @@ const OFTEN: u32 = 5;
 
 /// Who queues anyway gives up its turn so often before it sleeps: the peer is in the queue as well, has its turn meanwhile,
 /// and finds nobody asleep whom it would have to wake (1,000 connections on two cores: 1.8 times the calls a second, the
-/// median of a call from 4 ms to 0.1).
+/// median of a call from 4 ms to 0.1). Not where the queue is of other programs, which do not wait for anything: there the
+/// turn would be lost, and so it takes so many readers of this process.
 const CROWDED_YIELDS: u32 = 1;
+const CROWD: u64 = 64;
+/// Readers of this process whose waits are expected to end behind other threads.
+static CROWDED_READERS: Counter = Counter::new(0);
 
 /// The first part of a wait, on the word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,17 +95,28 @@ impl Patience {
                 Slices { yields: 0, count, each_ns: LOOK_EVERY_NS }
             }
             (true, _) => Slices { yields: 0, count: 1, each_ns: FUTEX_STAGE_NS },
-            (false, _) => Slices { yields: CROWDED_YIELDS, count: 1, each_ns: CROWDED_SLICE_NS },
+            (false, _) => {
+                let yields = if CROWDED_READERS.get() >= CROWD { CROWDED_YIELDS } else { 0 };
+                Slices { yields, count: 1, each_ns: CROWDED_SLICE_NS }
+            }
         };
         self.long_waits = self.long_waits.saturating_sub(1);
-        self.crowded.count_down();
+        if !self.crowded.is_over() {
+            self.crowded.count_down();
+            if self.crowded.is_over() {
+                CROWDED_READERS.subtract(1);
+            }
+        }
         Some(slices)
     }
 
     /// The thread is back from a slice, clearly later than at its end or not.
     pub fn woke(&mut self, late: bool) {
         match (self.crowded.is_over(), late) {
-            (true, true) => self.crowded.begin(CROWDED_WAITS),
+            (true, true) => {
+                self.crowded.begin(CROWDED_WAITS);
+                CROWDED_READERS.add(1);
+            }
             (true, false) => self.crowded.shorten(),
             // Slices that outlast the queue say nothing about its length.
             (false, _) => {}
@@ -129,13 +145,21 @@ impl Patience {
     }
 }
 
+impl Drop for Patience {
+    fn drop(&mut self) {
+        if !self.crowded.is_over() {
+            CROWDED_READERS.subtract(1);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const FRESH: Slices = Slices { yields: 0, count: 2, each_ns: 5_000_000 };
     const LONG: Slices = Slices { yields: 0, count: 1, each_ns: 10_000_000 };
-    const CROWDED: Slices = Slices { yields: 1, count: 1, each_ns: 100_000_000 };
+    const CROWDED: Slices = Slices { yields: 0, count: 1, each_ns: 100_000_000 };
 
     /// How many of the next waits sleep like this in a row, if each is over in time and on the word.
     fn next(patience: &mut Patience, expected: Option<Slices>) -> u32 {
@@ -176,6 +200,26 @@ mod tests {
         (0..5).for_each(|_| patience.woke(false));
         patience.woke(true);
         assert_eq!(next(&mut patience, Some(CROWDED)), 64, "the queue had gone meanwhile");
+    }
+
+    #[test]
+    fn a_crowd_of_this_process_gives_up_its_turns_and_none_of_others_does() {
+        let mut crowd: Vec<_> = (0..CROWD).map(|_| Patience::default()).collect();
+        // Another test may have one reader more.
+        for patience in &mut crowd[2..] {
+            patience.woke(true);
+            assert_eq!(patience.begin(), Some(CROWDED));
+        }
+        for patience in &mut crowd[..2] {
+            patience.woke(true);
+        }
+        assert_eq!(crowd[5].begin(), Some(Slices { yields: 1, ..CROWDED }));
+        crowd.truncate(CROWD as usize - 2);
+        assert_eq!(crowd[5].begin(), Some(CROWDED), "the others have gone");
+        for patience in &mut crowd {
+            while patience.begin() != Some(FRESH) {}
+        }
+        assert!(CROWDED_READERS.get() <= 1);
     }
 
     #[test]
