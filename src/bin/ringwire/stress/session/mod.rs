@@ -24,6 +24,8 @@ use crate::child::PrivateDirectory;
 
 const WINDOWS: u64 = 3;
 const GROWTH_KIB: f64 = 256.0;
+/// Until each reader listens on its socket: what it needs for that is made at its first time there.
+const REST: Duration = Duration::from_millis(300);
 
 /// `stress session`
 #[derive(Args, Debug)]
@@ -53,8 +55,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     // A fifth of the time for whatever is touched once.
     let warm = Duration::from_secs(seconds) / 5;
     let (windows, _) = work(windows, warm)?;
+    thread::sleep(REST);
     let before = [Footprint::of(served.peer.id())?, Footprint::of(std::process::id())?];
     let (windows, latencies) = work(windows, Duration::from_secs(seconds) - warm)?;
+    thread::sleep(REST);
     let after = [Footprint::of(served.peer.id())?, Footprint::of(std::process::id())?];
     verdict.note("files", files.len());
     verdict.note("seconds", seconds);
