@@ -102,9 +102,11 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
     /// The first part of a wait, on the word: says whether it is over.
     fn park_in_slices(&mut self, slices: Slices, deadline: Deadline) -> Result<bool, WaitError> {
         for _ in 0..slices.count {
-            let until_ns = (Deadline::now_ns() + slices.each_ns).min(deadline.as_ns());
+            let started_ns = Deadline::now_ns();
+            let until_ns = (started_ns + slices.each_ns).min(deadline.as_ns());
             self.park_on_commit_word(until_ns);
-            self.patience.woke(self.kernel.overslept(until_ns));
+            // A deadline that had passed before says nothing about the queue.
+            self.patience.woke(self.kernel.overslept(until_ns.max(started_ns)));
             if self.is_up() {
                 return Ok(true);
             }

@@ -1,12 +1,12 @@
 //! Single properties of the ring.
 
-use ringwire::ring::{CLOSED, HEADER_BYTES, RingError};
+use ringwire::ring::{CLOSED, Consumer, HEADER_BYTES, RingError};
 use ringwire::shm::{Direction, Segment, SegmentOptions};
-use ringwire::sync::{Area, Ordering::Relaxed, Word};
+use ringwire::sync::{Area, Heard, Kernel, Native, NativeWord, Ordering::Relaxed, Word};
 use ringwire::wait::{Deadline, Spinner};
 use ringwire::{Header, Kind, WaitStrategy};
 
-use super::backends::{Backend, Halves, halves, layout};
+use super::backends::{Backend, Halves, halves, layout, tuning};
 use super::common::{Watchdog, bytes};
 
 const EVENT: Header = Header::new(Kind::Event, 5, 6);
@@ -205,4 +205,37 @@ fn a_record_is_written_and_read_where_it_is() {
     std::io::Write::flush(&mut slot).unwrap();
     slot.commit();
     assert_eq!(ring.receive().unwrap().1, b"longe");
+}
+
+/// Says what it is asked about oversleeping.
+struct AskedKernel(std::sync::mpsc::Sender<u64>);
+
+impl Kernel<NativeWord> for AskedKernel {
+    fn sleep(&self, _word: &NativeWord, _expected: u32, _until_ns: u64) {}
+    fn wake(&self, _word: &NativeWord) {}
+    fn overslept(&self, until_ns: u64) -> bool {
+        self.0.send(until_ns).unwrap();
+        false
+    }
+    fn listen(&self, _until_ns: u64) -> Heard {
+        Heard::Nothing
+    }
+    fn ring_bell(&self) {}
+    fn peer_is_gone(&self) -> bool {
+        false
+    }
+    fn discard(&self, _from: u32, _to: u32) {}
+}
+
+#[test]
+fn a_deadline_that_has_long_passed_is_not_taken_for_a_queue() {
+    let (segment, _) = Segment::create(layout(4096), SegmentOptions::default()).unwrap();
+    let (say, hear) = std::sync::mpsc::channel();
+    let area = segment.area(Direction::ToClient);
+    let mut consumer = Consumer::<Native, _>::new(area, AskedKernel(say), tuning(4096, 0));
+    let before_ns = Deadline::now_ns();
+    let mut spinner = Spinner::new(WaitStrategy::ParkAtOnce);
+    consumer.wait_readable(&mut spinner, Deadline::at_ns(1), || ()).unwrap_err();
+    let asked: Vec<_> = hear.try_iter().collect();
+    assert!(!asked.is_empty() && asked.iter().all(|until_ns| *until_ns >= before_ns), "{asked:?}");
 }
