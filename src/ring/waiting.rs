@@ -35,7 +35,7 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
                 word.load(Relaxed) != 0 || kernel.is_interrupted()
             }) {
                 Spin::Ready => {
-                    spinner.fall_back();
+                    spinner.fall_back(self.position, self.area.size());
                     return Ok(());
                 }
                 Spin::Park => return self.park(deadline, before_idling),

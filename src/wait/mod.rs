@@ -1,5 +1,6 @@
 //! Waiting: absolute deadlines, the spin policy, and parking without a lost wake-up.
 
+mod chase;
 mod deadline;
 mod park;
 mod patience;

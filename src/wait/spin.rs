@@ -2,6 +2,7 @@
 
 use nix::unistd::{SysconfVar, sysconf};
 
+use super::chase::Chase;
 use super::deadline::Deadline;
 use super::park::LOOK_EVERY_NS;
 use crate::sync::Permits;
@@ -22,10 +23,6 @@ const EAGER_POLLS: u32 = 1_024;
 const SHORT_NS: u64 = 1_000;
 /// The first lets the peer answer; after the second it is clear that it does not run.
 const YIELDS: u32 = 2;
-/// So many short waits in a row, and nothing sent: the reader chases its writer.
-const CHASING: u32 = 32;
-/// How far a chasing reader falls back: some 20 to 60 messages.
-const FALL_BACK_NS: u64 = 2_000;
 
 /// What a thread does while there is nothing to read, or no room to write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,7 +34,8 @@ pub enum WaitStrategy {
     /// `cores - 1` threads of the process at once and ever more rarely where that does not pay; then sleeps.
     ///
     /// A [`Stream`](crate::Stream) that only receives, and catches up with its sender 32 times in a row, lets it get ahead
-    /// by 2 us: twice the messages a second and more, for 2 us of latency.
+    /// by 2 us, and by up to 8 us where more than 0.5 GB/s comes: several times the messages a second, for that much
+    /// latency.
     #[default]
     SpinThenPark,
     /// Sleeps at once: no processor time is spent on waiting. (Where more threads queue for the cores than can run within
@@ -79,10 +77,7 @@ pub struct Spinner {
     in_vain: u32,
     /// Waits that park at once before the next spin.
     skip: u32,
-    /// Waits of less than about 1 us, one after the other, with nothing sent in between.
-    short: u32,
-    /// What is sent meanwhile is seen here: [`Spinner::fall_back`] may take effect.
-    sees_sends: bool,
+    chase: Chase,
 }
 
 fn process_permits() -> &'static Permits {
@@ -99,18 +94,18 @@ impl Spinner {
     /// A policy that follows `strategy`.
     #[must_use]
     pub fn new(strategy: WaitStrategy) -> Self {
-        Self { strategy, recent_ns: FIRST_SPIN_NS / 4, in_vain: 0, skip: 0, short: 0, sees_sends: false }
+        Self { strategy, recent_ns: FIRST_SPIN_NS / 4, in_vain: 0, skip: 0, chase: Chase::new(false) }
     }
 
     /// The same with another strategy.
     #[must_use]
     pub fn with_strategy(&self, strategy: WaitStrategy) -> Self {
-        Self { sees_sends: self.sees_sends, ..Self::new(strategy) }
+        Self { chase: Chase::new(self.chase.sees_sends()), ..Self::new(strategy) }
     }
 
     /// Says whether [`Spinner::expect_answer`] will be called whenever this side sends.
     pub fn sees_sends(&mut self, sees_sends: bool) {
-        self.sees_sends = sees_sends;
+        self.chase.set_sees_sends(sees_sends);
     }
 
     /// The strategy it follows.
@@ -138,22 +133,17 @@ impl Spinner {
     /// This side has sent something: what comes next may be its answer, and is wanted at once.
     #[inline(always)]
     pub fn expect_answer(&mut self) {
-        self.short = 0;
+        self.chase.ends();
     }
 
-    /// After a spin that paid, by [`WaitStrategy::SpinThenPark`]: a reader that has caught up with a busy writer again and again takes from it, with each
-    /// poll, the very line that it is about to write. It lets it get ahead by some messages, which then arrive at the
-    /// speed of a copy (64 B one way between two distant cores: 4 -> 9 million/s).
+    /// After a spin that paid, by [`WaitStrategy::SpinThenPark`]: a reader that has caught up with a busy writer again and
+    /// again takes from it, with each poll, the very line that it is about to write. It lets it get ahead by some messages,
+    /// which then arrive at the speed of a copy. `position` is the reader's.
     #[inline]
-    pub fn fall_back(&self) {
-        if self.is_chasing() {
-            pause_for(FALL_BACK_NS);
+    pub fn fall_back(&mut self, position: u64, ring_bytes: u32) {
+        if self.chase.is_on() {
+            self.chase.fall_back(position, ring_bytes);
         }
-    }
-
-    #[inline]
-    fn is_chasing(&self) -> bool {
-        self.short >= CHASING && self.sees_sends
     }
 
     #[inline]
@@ -190,11 +180,11 @@ impl Spinner {
             return Spin::Park;
         };
         if poll_eagerly(ready) {
-            self.short = self.short.saturating_add(1);
+            self.chase.caught_up();
             self.succeeded(SHORT_NS);
             return Spin::Ready;
         }
-        self.short = 0;
+        self.chase.ends();
         let window_ns = self.window_ns();
         let started_ns = Deadline::now_ns();
         let mut spent_ns = 0;
@@ -223,17 +213,6 @@ impl Spinner {
 #[inline(always)]
 fn poll_eagerly(ready: &mut impl FnMut() -> bool) -> bool {
     (0..EAGER_POLLS).any(|_| ready())
-}
-
-/// Nothing but pauses: no look at anything that another core may want.
-#[cold]
-fn pause_for(ns: u64) {
-    let until_ns = Deadline::now_ns() + ns;
-    while Deadline::now_ns() < until_ns {
-        for _ in 0..8 {
-            core::hint::spin_loop();
-        }
-    }
 }
 
 #[inline(always)]
@@ -292,24 +271,22 @@ mod tests {
             }
         };
         let mut spinner = Spinner::new(WaitStrategy::SpinThenPark);
-        chase(&mut spinner, CHASING);
-        assert!(!spinner.is_chasing(), "what is sent is not seen here");
+        chase(&mut spinner, 32);
+        assert!(!spinner.chase.is_on(), "what is sent is not seen here");
         spinner.sees_sends(true);
-        assert!(spinner.is_chasing());
-        let before_ns = Deadline::now_ns();
-        spinner.fall_back();
-        assert!(Deadline::now_ns() - before_ns >= FALL_BACK_NS);
+        assert!(spinner.chase.is_on());
+        spinner.fall_back(80, 4_096);
         spinner.expect_answer();
-        assert!(!spinner.is_chasing());
-        chase(&mut spinner, CHASING - 1);
-        assert!(!spinner.is_chasing());
+        assert!(!spinner.chase.is_on());
+        chase(&mut spinner, 31);
+        assert!(!spinner.chase.is_on());
         chase(&mut spinner, 1);
-        assert!(spinner.is_chasing());
+        assert!(spinner.chase.is_on());
         parked_before_next_spin(&mut spinner, false);
-        assert!(!spinner.is_chasing(), "a wait that took longer ends the chase");
+        assert!(!spinner.chase.is_on(), "a wait that took longer ends the chase");
         spinner = spinner.with_strategy(WaitStrategy::SpinOnly);
-        chase(&mut spinner, 2 * CHASING);
-        assert!(!spinner.is_chasing(), "the lowest latency");
+        chase(&mut spinner, 64);
+        assert!(!spinner.chase.is_on(), "the lowest latency");
     }
 
     #[test]
