@@ -90,7 +90,7 @@ fn at_most(instructions: u64) -> LibraryBenchmarkConfig {
 #[library_benchmark]
 #[bench::bytes_16(args = (ring(16),), config = at_most(155))]
 #[bench::bytes_64(args = (ring(64),), config = at_most(150))]
-#[bench::bytes_1024(args = (ring(1024),), config = at_most(750))]
+#[bench::bytes_1024(args = (ring(1024),), config = at_most(700))]
 fn send_and_receive(mut ring: Box<Ring>) -> Box<Ring> {
     send(&mut ring);
     receive(&mut ring);

@@ -15,7 +15,6 @@ mod native;
 mod pending;
 mod permits;
 mod port;
-mod prefetch;
 mod signal;
 
 pub use counter::Counter;

@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use super::copy;
 use super::port::{Area, Ordering, Platform, RecordArea, Word};
-use super::prefetch;
 
 /// A 32-bit word in shared memory.
 #[derive(Debug)]
@@ -228,7 +227,7 @@ impl RecordArea for NativeArea {
 
     #[inline(always)]
     fn expect_read(&self, offset: u32) {
-        prefetch::for_reading(self.word(offset).as_ptr().cast());
+        copy::expect(self.word(offset).as_ptr().cast());
     }
 
     #[inline(always)]
