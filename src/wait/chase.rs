@@ -15,9 +15,8 @@ const RING_PART: u64 = 4;
 
 /// Short waits of a reader, and how far it falls back because of them.
 ///
-/// Each time a reader catches up, its polls, and its processor's own looking ahead, take lines from the writer that it has
-/// or is about to write: some 2 us until they are back (64 B one way between two distant cores: 4 million/s where the reader
-/// chases, 12 where it falls back by 1 us, 15 by 2 us, 17 by 4 us, 19 by 8 us).
+/// Each time a reader catches up some 2 us are lost, in which lines go back and forth (64 B one way between two distant
+/// cores: 4 million/s where the reader chases, 12 where it falls back by 1 us, 15 by 2 us, 17 by 4 us, 19 by 8 us).
 #[derive(Debug)]
 pub(super) struct Chase {
     /// Waits of less than about 1 us, one after the other, with nothing sent in between.
