@@ -15,6 +15,7 @@ mod native;
 mod pending;
 mod permits;
 mod port;
+mod prefetch;
 mod signal;
 
 pub use counter::Counter;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::copy;
 use super::port::{Area, Ordering, Platform, RecordArea, Word};
+use super::prefetch;
 
 /// A 32-bit word in shared memory.
 #[derive(Debug)]
@@ -227,7 +228,7 @@ impl RecordArea for NativeArea {
 
     #[inline(always)]
     fn expect_read(&self, offset: u32) {
-        copy::expect(self.word(offset).as_ptr().cast());
+        prefetch::for_reading(self.word(offset).as_ptr().cast());
     }
 
     #[inline(always)]

@@ -11,13 +11,12 @@ use super::common::{Watchdog, wait_until};
 use super::threads::{ThreadCounts, Threads};
 use super::{LONG, alive, cache};
 
-/// The thread that does a job, once it is idle again.
+/// The thread that does a job, once it is idle again. Others may end meanwhile.
 fn server(threads: &Threads) -> ThreadId {
-    let idle = threads.counts().idle.max(1);
     let (tell, told) = channel();
     threads.reserve().unwrap().run(Box::new(move || tell.send(thread::current().id()).unwrap()));
     let id = told.recv().unwrap();
-    wait_until(|| threads.counts().idle == idle);
+    wait_until(|| threads.counts().busy == 0);
     id
 }
 

@@ -5,31 +5,15 @@
 #![allow(clippy::disallowed_types, reason = "this room is where raw atomics live")]
 
 #[cfg(target_arch = "x86_64")]
+mod large;
+
+#[cfg(target_arch = "x86_64")]
 use core::sync::atomic::AtomicU16;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-/// From this many bytes on a copy uses the processor's string move; below it that takes longer to start than it saves.
+/// From this many bytes on a copy is left to [`large`].
 #[cfg(target_arch = "x86_64")]
-const COPY_BY_STRING_BYTES: usize = 4096;
-/// Copies in of this size go past the caches: see [`store_past_cache`]. Of shorter ones a near core has more from the cache;
-/// longer ones the string move keeps out of it by itself.
-#[cfg(target_arch = "x86_64")]
-const PAST_CACHE_BYTES: core::ops::Range<usize> = 8 << 10..512 << 10;
-
-/// Asks for the line of `address`, to be read soon. A hint: any address will do.
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-pub(super) fn expect(address: *mut u8) {
-    // SAFETY: accesses no memory as far as the program can tell, and does not fault.
-    unsafe {
-        core::arch::asm!("prefetcht0 [{line}]", line = in(reg) address, options(nostack, preserves_flags))
-    };
-}
-
-/// No hint.
-#[cfg(not(target_arch = "x86_64"))]
-#[inline(always)]
-pub(super) fn expect(_: *mut u8) {}
+const LARGE_BYTES: usize = 512;
 
 /// # Safety
 /// `target` is valid for 4 bytes, 4-aligned, and only accessed atomically.
@@ -117,13 +101,9 @@ unsafe fn move_bytes<const STORE: bool>(target: *mut u8, source: *mut u8, bytes:
 #[inline(always)]
 unsafe fn move_aligned<const STORE: bool>(target: *mut u8, source: *mut u8, bytes: usize) {
     #[cfg(target_arch = "x86_64")]
-    if bytes >= COPY_BY_STRING_BYTES {
-        if STORE && PAST_CACHE_BYTES.contains(&bytes) {
-            // SAFETY: the caller's contract; longer than a line.
-            return unsafe { store_past_cache(target, source, bytes) };
-        }
+    if bytes >= LARGE_BYTES {
         // SAFETY: the caller's contract.
-        return unsafe { string_move(target, source, bytes) };
+        return unsafe { large::move_large::<STORE>(target, source, bytes) };
     }
     let rest = bytes % BLOCK_BYTES;
     let blocks = bytes - rest;
@@ -319,85 +299,15 @@ unsafe fn move_quarter_block(target: *mut u8, source: *mut u8) {
 #[cfg(not(target_arch = "x86_64"))]
 unsafe fn move_blocks(_: *mut u8, _: *mut u8, _: usize) {}
 
-/// `rep movsb`: relaxed byte moves in no promised order, all done before a later store is visible (stores of one string
-/// move may pass each other, but not what follows: Intel SDM vol. 3, 9.2.4.2).
-///
-/// # Safety
-/// Both ranges are valid for `bytes` and do not overlap.
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-unsafe fn string_move(target: *mut u8, source: *mut u8, bytes: usize) {
-    // SAFETY: the caller's contract; the direction flag is clear by the ABI.
-    unsafe {
-        core::arch::asm!(
-            "rep movsb",
-            inout("rcx") bytes => _,
-            inout("rdi") target => _,
-            inout("rsi") source => _,
-            options(nostack, preserves_flags)
-        );
-    }
-}
-
-/// Stores that leave the line to no cache: what a core has written into its own cache, another core fetches line by line, a
-/// dozen at a time; from memory (or the cache that they share) the lines come in a stream. (64 KiB messages one way
-/// between two cores of different caches: 2.2 -> 14 GB/s; of one cache: 8 -> 14. Round trips of 8 KiB: 8.9 -> 3.5 us, and
-/// 2.4 -> 2.9.)
-///
-/// Relaxed stores in no promised order, all done before a later store is visible: the fence at the end (Intel SDM vol. 3,
-/// 9.2.5 and 11.3.1; AMD APM vol. 2, 7.4.1).
-///
-/// # Safety
-/// Both ranges are valid for `bytes`, at least 64, and do not overlap; the target is 8-aligned.
-#[cfg(target_arch = "x86_64")]
-#[inline(never)]
-unsafe fn store_past_cache(target: *mut u8, source: *mut u8, bytes: usize) {
-    let head = target.addr().wrapping_neg() % BLOCK_BYTES;
-    // SAFETY: less than a block, and so no more than there is; 8-aligned.
-    unsafe { move_rest::<true>(target, source, head) };
-    let (target, source, bytes) = (target.wrapping_add(head), source.wrapping_add(head), bytes - head);
-    let rest = bytes % BLOCK_BYTES;
-    let lines = bytes - rest;
-    if lines != 0 {
-        // SAFETY: a whole number of lines inside both ranges, at a line's start of the target; every x86-64 has SSE2.
-        unsafe {
-            core::arch::asm!(
-                "2:",
-                "movups {a}, [{source}]",
-                "movups {b}, [{source} + 16]",
-                "movups {c}, [{source} + 32]",
-                "movups {d}, [{source} + 48]",
-                "movntdq [{target}], {a}",
-                "movntdq [{target} + 16], {b}",
-                "movntdq [{target} + 32], {c}",
-                "movntdq [{target} + 48], {d}",
-                "add {source}, 64",
-                "add {target}, 64",
-                "sub {bytes}, 64",
-                "jnz 2b",
-                "sfence",
-                source = inout(reg) source => _,
-                target = inout(reg) target => _,
-                bytes = inout(reg) lines => _,
-                a = out(xmm_reg) _,
-                b = out(xmm_reg) _,
-                c = out(xmm_reg) _,
-                d = out(xmm_reg) _,
-                options(nostack)
-            );
-        }
-    }
-    // SAFETY: what is left of both ranges behind the lines.
-    unsafe { move_rest::<true>(target.wrapping_add(lines), source.wrapping_add(lines), rest) };
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn any_alignment_and_length_arrives_whole_and_touches_nothing_else() {
-        for length in (0..150).chain([1023, 1024, 1025, 4095, 4096, 5000, 8191, 8192, 8200, 9001, 600_000]) {
+        for length in
+            (0..150).chain([511, 512, 1023, 1024, 1025, 4095, 4096, 5000, 8191, 8192, 8200, 9001, 600_000])
+        {
             for shift in 0..9 {
                 let source: Vec<u8> = (0..length).map(|i| (i * 7 + shift) as u8 | 1).collect();
                 let mut memory = vec![0u64; length / 8 + 4];
