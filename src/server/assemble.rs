@@ -72,7 +72,7 @@ pub(super) fn failed(error: io::Error) -> Failure {
 fn lend(pool: &Pool, bytes: usize, until: Option<Instant>) -> Result<Buffer, Failure> {
     pool.acquire(bytes, until).map_err(|error| match error {
         PoolError::TooLarge { limit_bytes, .. } => too_large(limit_bytes),
-        other => Failure::from(Error::from(other)),
+        other => other.into(),
     })
 }
 

@@ -138,6 +138,9 @@ impl Errors {
             seen.insert((error.class, error.message_type))
         };
         let level = if is_new { log::Level::Warn } else { log::Level::Debug };
+        if !log::log_enabled!(level) {
+            return;
+        }
         let what = error.message_type.map_or_else(String::new, |of| format!(", type {of}"));
         match error.connection {
             Some(connection) => {

@@ -2,11 +2,16 @@
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
+use std::fmt::{self, Write};
+use std::io;
 use std::time::Duration;
-use std::{fmt, io};
 
+use crate::buffer::PoolError;
 use crate::error::{Error, ErrorKind};
 use crate::wire::Status;
+
+/// Most errors say no more.
+const USUAL_WORDS_BYTES: usize = 120;
 
 /// What a handler answers in place of a response: a status, some words, and perhaps when to try again.
 ///
@@ -127,10 +132,28 @@ fn status_of(error: &Error) -> Status {
     }
 }
 
+/// What `error` says, as a rule in one allocation: a text that grows leaves a piece of each size to its thread's allocator,
+/// and that a thousand times where every connection is refused something.
+fn words(error: &impl fmt::Display) -> String {
+    let mut words = String::with_capacity(USUAL_WORDS_BYTES);
+    let _ = write!(words, "{error}");
+    words
+}
+
+impl From<PoolError> for Failure {
+    #[cold]
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Exhausted { .. } => Self::resource_exhausted(words(&error)),
+            other => Error::from(other).into(),
+        }
+    }
+}
+
 impl From<Error> for Failure {
     #[cold]
     fn from(error: Error) -> Self {
-        let failure = Self::new(status_of(&error), error.to_string());
+        let failure = Self::new(status_of(&error), words(&error));
         match error.retry_after() {
             Some(after) => failure.retry_after(after),
             None => failure,
@@ -142,7 +165,7 @@ impl From<io::Error> for Failure {
     #[cold]
     fn from(error: io::Error) -> Self {
         if let Some(own) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
-            return Self::new(status_of(own), own.to_string());
+            return Self::new(status_of(own), words(own));
         }
         let status = match error.kind() {
             io::ErrorKind::NotFound => Status::NotFound,
@@ -158,7 +181,7 @@ impl From<io::Error> for Failure {
             io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => Status::Unavailable,
             _ => Status::Internal,
         };
-        Self::new(status, error.to_string())
+        Self::new(status, words(&error))
     }
 }
 

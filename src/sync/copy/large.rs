@@ -1,7 +1,7 @@
 //! Copies of many cache lines, in the way that suits their number; out of the path of the small ones.
 
-use super::super::prefetch;
 use super::{BLOCK_BYTES, move_rest};
+use crate::sync::prefetch;
 
 /// From this many bytes on a copy uses the processor's string move; below it that takes longer to start than it saves.
 const COPY_BY_STRING_BYTES: usize = 4096;
