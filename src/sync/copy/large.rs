@@ -79,22 +79,22 @@ unsafe fn move_lines(target: *mut u8, source: *mut u8, bytes: usize) {
 /// As [`super::move_blocks`].
 #[target_feature(enable = "avx")]
 unsafe fn move_lines_by_halves(target: *mut u8, source: *mut u8, bytes: usize) {
-    // SAFETY: the caller's contract. Both addresses are those of the ends, less what is left.
+    // SAFETY: the caller's contract. Both addresses are those of the ends, less what is left. The upper half of every wide
+    // register ends as 0, so none of them is the caller's meanwhile.
     unsafe {
         core::arch::asm!(
             "2:",
-            "vmovups {a}, [{source} + {left}]",
-            "vmovups {b}, [{source} + {left} + 32]",
-            "vmovups [{target} + {left}], {a}",
-            "vmovups [{target} + {left} + 32], {b}",
-            "add {left}, 64",
+            "vmovups ymm0, [{source} + rcx]",
+            "vmovups ymm1, [{source} + rcx + 32]",
+            "vmovups [{target} + rcx], ymm0",
+            "vmovups [{target} + rcx + 32], ymm1",
+            "add rcx, 64",
             "jnz 2b",
             "vzeroupper",
             source = in(reg) source.wrapping_add(bytes),
             target = in(reg) target.wrapping_add(bytes),
-            left = inout(reg) bytes.wrapping_neg() => _,
-            a = out(ymm_reg) _,
-            b = out(ymm_reg) _,
+            inout("rcx") bytes.wrapping_neg() => _,
+            clobber_abi("sysv64"),
             options(nostack)
         );
     }
