@@ -227,10 +227,14 @@ fn press(client: &mut ReconnectingClient, pressed: &mut Pressed, number: &mut u6
         let bytes = 1 + (*number * 97 % 1500) as usize;
         let mut request = vec![0; bytes];
         fill(&mut request, LOAD, *number);
-        // One that was not accepted is its caller's to send again.
-        if let Ok(ticket) = client.submit(MIRROR, &request) {
-            pressed.sent += 1;
-            tickets.push((ticket, *number, bytes));
+        match client.submit(MIRROR, &request) {
+            Ok(ticket) => {
+                pressed.sent += 1;
+                tickets.push((ticket, *number, bytes));
+            }
+            // It was not accepted. Who waits for the server has it at once, and not only at the next attempt's time, which a
+            // server that is killed again and again may miss again and again.
+            Err(_) => _ = client.connect(Some(PATIENCE)),
         }
     }
     for (ticket, number, bytes) in tickets {
