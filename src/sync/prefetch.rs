@@ -1,5 +1,8 @@
 //! Hints to the processor: which lines will be wanted soon.
 
+#[cfg(target_arch = "x86_64")]
+const LINE_BYTES: usize = 64;
+
 /// Asks for the line of `address`, to be read soon. A hint: any address will do.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
@@ -10,22 +13,22 @@ pub(super) fn for_reading(address: *mut u8) {
     };
 }
 
-/// Asks for the lines of `bytes` from `address` on, and up to three more, to be written soon. A hint: any address will do.
+/// Asks for the lines of `bytes` from `address` on, to be written soon. A hint: any address will do.
 ///
-/// Every processor with 64-bit mode takes the instruction, some as one that does nothing (AMD APM vol. 3, PREFETCHW; Intel
-/// SDM vol. 2, PREFETCHW).
+/// # Safety
+/// The processor has AVX: such a one takes the instruction, if perhaps as one that does nothing; the first ones with 64-bit
+/// mode do not all (AMD APM vol. 3, PREFETCHW; Intel SDM vol. 2, PREFETCHW).
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-pub(super) fn for_writing(address: *mut u8, bytes: usize) {
-    for four_lines in (0..bytes).step_by(256) {
-        // SAFETY: changes no memory as far as the program can tell, and does not fault.
+pub(super) unsafe fn for_writing(address: *mut u8, bytes: usize) {
+    let into_line = address.addr() % LINE_BYTES;
+    let first = address.wrapping_sub(into_line);
+    for line in (0..into_line + bytes).step_by(LINE_BYTES) {
+        // SAFETY: changes no memory as far as the program can tell, and does not fault; the caller's contract.
         unsafe {
             core::arch::asm!(
                 "prefetchw [{line}]",
-                "prefetchw [{line} + 64]",
-                "prefetchw [{line} + 128]",
-                "prefetchw [{line} + 192]",
-                line = in(reg) address.wrapping_add(four_lines),
+                line = in(reg) first.wrapping_add(line),
                 options(nostack, preserves_flags)
             );
         }

@@ -1,6 +1,6 @@
 //! Copies of many cache lines, in the way that suits their number; out of the path of the small ones.
 
-use super::{BLOCK_BYTES, move_rest};
+use super::{BLOCK_BYTES, move_blocks, move_rest};
 use crate::sync::prefetch;
 
 /// From this many bytes on a copy uses the processor's string move; below it that takes longer to start than it saves.
@@ -24,61 +24,30 @@ pub(super) unsafe fn move_large<const STORE: bool>(target: *mut u8, source: *mut
         // SAFETY: the caller's contract.
         return unsafe { string_move(target, source, bytes) };
     }
-    if STORE {
-        prefetch::for_writing(target, bytes);
-    }
     let rest = bytes % BLOCK_BYTES;
     let lines = bytes - rest;
     if std::arch::is_x86_feature_detected!("avx") {
+        if STORE {
+            // SAFETY: the processor has AVX.
+            unsafe { prefetch::for_writing(target, bytes) };
+        }
         // SAFETY: a whole number of lines, inside both ranges; the processor has AVX.
-        unsafe { move_lines_by_halves(target, source, lines) };
+        unsafe { move_lines(target, source, lines) };
     } else {
         // SAFETY: a whole number of lines, inside both ranges.
-        unsafe { move_lines(target, source, lines) };
+        unsafe { move_blocks(target, source, lines) };
     }
     // SAFETY: what is left of both ranges behind the lines, which keep the alignment.
     unsafe { move_rest::<STORE>(target.wrapping_add(lines), source.wrapping_add(lines), rest) };
 }
 
-/// As [`super::move_blocks`], for many: takes longer to start, and two instructions less for each.
-///
-/// # Safety
-/// As [`super::move_blocks`].
-#[inline(always)]
-unsafe fn move_lines(target: *mut u8, source: *mut u8, bytes: usize) {
-    // SAFETY: the caller's contract; every x86-64 has SSE2. Both addresses are those of the ends, less what is left.
-    unsafe {
-        core::arch::asm!(
-            "2:",
-            "movups {a}, [{source} + {left}]",
-            "movups {b}, [{source} + {left} + 16]",
-            "movups {c}, [{source} + {left} + 32]",
-            "movups {d}, [{source} + {left} + 48]",
-            "movups [{target} + {left}], {a}",
-            "movups [{target} + {left} + 16], {b}",
-            "movups [{target} + {left} + 32], {c}",
-            "movups [{target} + {left} + 48], {d}",
-            "add {left}, 64",
-            "jnz 2b",
-            source = in(reg) source.wrapping_add(bytes),
-            target = in(reg) target.wrapping_add(bytes),
-            left = inout(reg) bytes.wrapping_neg() => _,
-            a = out(xmm_reg) _,
-            b = out(xmm_reg) _,
-            c = out(xmm_reg) _,
-            d = out(xmm_reg) _,
-            options(nostack)
-        );
-    }
-}
-
-/// As [`move_lines`], a line in two moves (1 KiB round trips between two distant cores: 1.47 -> 1.33 us; between near ones
-/// 0.46 -> 0.43).
+/// As [`super::move_blocks`], a line in two moves (1 KiB round trips between two distant cores: 1.47 -> 1.33 us; between
+/// near ones 0.46 -> 0.43).
 ///
 /// # Safety
 /// As [`super::move_blocks`].
 #[target_feature(enable = "avx")]
-unsafe fn move_lines_by_halves(target: *mut u8, source: *mut u8, bytes: usize) {
+unsafe fn move_lines(target: *mut u8, source: *mut u8, bytes: usize) {
     // SAFETY: the caller's contract. Both addresses are those of the ends, less what is left. The upper half of every wide
     // register ends as 0, so none of them is the caller's meanwhile.
     unsafe {
@@ -168,22 +137,4 @@ unsafe fn store_past_cache(target: *mut u8, source: *mut u8, bytes: usize) {
     }
     // SAFETY: what is left of both ranges behind the lines.
     unsafe { move_rest::<true>(target.wrapping_add(lines), source.wrapping_add(lines), rest) };
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_arrive_whole_without_wide_registers_too() {
-        for lines in [1, 2, 8, 63] {
-            let source: Vec<u8> = (0..lines * BLOCK_BYTES).map(|i| (i * 7) as u8 | 1).collect();
-            let mut target = vec![0; source.len() + 16];
-            let (into, from) = (target.as_mut_ptr().wrapping_add(8), source.as_ptr().cast_mut());
-            // SAFETY: a whole number of lines; the target has 16 bytes more than the source.
-            unsafe { move_lines(into, from, source.len()) };
-            assert_eq!(target[8..8 + source.len()], source);
-            assert_eq!([&target[..8], &target[8 + source.len()..]].concat(), [0; 16]);
-        }
-    }
 }
