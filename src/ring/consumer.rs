@@ -61,6 +61,8 @@ pub struct Consumer<P: Platform, K> {
     pub(super) patience: Patience,
     /// Only for the control that parks under a generation number.
     pub(super) generation: u32,
+    /// A wait has ended with that.
+    pub(super) writer_is_gone: bool,
 }
 
 impl<P: Platform, K> fmt::Debug for Consumer<P, K> {
@@ -95,6 +97,7 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
             waker: Waker::default(),
             turns: Turns::default(),
             patience: Patience::default(),
+            writer_is_gone: false,
             generation: 0,
         }
     }

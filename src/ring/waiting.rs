@@ -21,6 +21,24 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
         deadline: Deadline,
         before_idling: impl FnOnce(),
     ) -> Result<(), WaitError> {
+        if self.writer_is_gone {
+            // Known: another spin, or a sleep on the word, would only take its time.
+            return if self.is_up() { Ok(()) } else { Err(WaitError::PeerDied) };
+        }
+        let waited = self.spin_and_park(spinner, deadline, before_idling);
+        if waited == Err(WaitError::PeerDied) {
+            self.writer_is_gone = true;
+        }
+        waited
+    }
+
+    #[inline(always)]
+    fn spin_and_park(
+        &mut self,
+        spinner: &mut Spinner,
+        deadline: Deadline,
+        before_idling: impl FnOnce(),
+    ) -> Result<(), WaitError> {
         loop {
             // Who parks at once publishes under the same fence as its mark.
             if spinner.strategy() != WaitStrategy::ParkAtOnce {

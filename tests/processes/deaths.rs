@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use ringwire::{Error, ErrorKind, Listener, Stream, WaitStrategy};
@@ -116,6 +116,10 @@ fn finds_it_dead(mut stream: Stream) {
         assert_died(stream.receive_into(&mut Vec::new()));
         assert_died(stream.read_message());
     }
+    // Known now: who asks again does not sleep first, on a word that nobody will write (at least 5 ms each time).
+    let asked = Instant::now();
+    (0..100).for_each(|_| assert_died(stream.receive()));
+    assert!(asked.elapsed() < Duration::from_millis(250), "{:?}", asked.elapsed());
     // There is room for some more, which nobody will read; then the death is seen.
     while stream.send(event(0), &[0; 500]).is_ok() {}
     assert_died(stream.send(event(0), &[0; 500]));
