@@ -10,7 +10,7 @@ const COPY_BY_STRING_BYTES: usize = 4096;
 const PAST_CACHE_BYTES: core::ops::Range<usize> = 8 << 10..512 << 10;
 
 /// Stores take the lines of their target one after the other, and so they are asked for first (1 KiB round trips between
-/// two distant cores: 1.9 -> 1.4 us).
+/// two distant cores: 1.9 -> 1.5 us).
 ///
 /// # Safety
 /// As [`super::move_bytes`], and the shared range is 8-aligned; at least [`super::LARGE_BYTES`].
