@@ -116,10 +116,15 @@ fn finds_it_dead(mut stream: Stream) {
         assert_died(stream.receive_into(&mut Vec::new()));
         assert_died(stream.read_message());
     }
-    // Known now: who asks again does not sleep first, on a word that nobody will write (at least 5 ms each time).
-    let asked = Instant::now();
-    (0..100).for_each(|_| assert_died(stream.receive()));
-    assert!(asked.elapsed() < Duration::from_millis(250), "{:?}", asked.elapsed());
+    // Known now: who asks again does not sleep first, on a word that nobody will write (at least 5 ms each time). Some
+    // may take long all the same, on a machine that does other things too.
+    let mut took = [(); 100].map(|()| {
+        let asked = Instant::now();
+        assert_died(stream.receive());
+        asked.elapsed()
+    });
+    took.sort_unstable();
+    assert!(took[50] < Duration::from_millis(5), "{took:?}");
     // There is room for some more, which nobody will read; then the death is seen.
     while stream.send(event(0), &[0; 500]).is_ok() {}
     assert_died(stream.send(event(0), &[0; 500]));
