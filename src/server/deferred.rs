@@ -9,7 +9,7 @@ use super::peer::{Peer, QueuedAnswer};
 use super::shed::Held;
 use crate::error::{Error, ErrorKind};
 use crate::transport::{Deadline, SharedCancellation};
-use crate::wire::call::{MAX_STATUS_BYTES, StatusPayload};
+use crate::wire::call::StatusPayload;
 use crate::wire::{Header, Kind, Status};
 
 /// The right to answer a request later: see [`Reply::detach`](super::Reply::detach).
@@ -208,13 +208,9 @@ fn item_of(header: Header) -> Header {
 
 /// A failure as it travels.
 pub(super) fn encode(failure: &Failure) -> Vec<u8> {
-    let mut buffer = [0; MAX_STATUS_BYTES];
-    let bytes = StatusPayload::encode(failure.status(), failure.retry_hint(), failure.message(), &mut buffer);
-    buffer[..bytes].to_vec()
+    StatusPayload::encode(failure.status(), failure.retry_hint(), failure.message())
 }
 
 fn encode_ok() -> Vec<u8> {
-    let mut buffer = [0; MAX_STATUS_BYTES];
-    let bytes = StatusPayload::encode(Status::Ok, None, "", &mut buffer);
-    buffer[..bytes].to_vec()
+    StatusPayload::encode(Status::Ok, None, "")
 }

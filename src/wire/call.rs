@@ -76,21 +76,17 @@ pub struct StatusPayload {
 }
 
 impl StatusPayload {
-    /// Writes a status into `buffer` and says how many bytes of it are used.
+    /// A status as it travels, in at most [`MAX_STATUS_BYTES`].
     #[must_use]
-    pub fn encode(
-        status: Status,
-        retry_after: Option<Duration>,
-        text: &str,
-        buffer: &mut [u8; MAX_STATUS_BYTES],
-    ) -> usize {
+    pub fn encode(status: Status, retry_after: Option<Duration>, text: &str) -> Vec<u8> {
         let hint_ms =
             retry_after.map_or(0, |after| u32::try_from(after.as_millis()).unwrap_or(u32::MAX).max(1));
         let text = &text.as_bytes()[..text.floor_char_boundary(MAX_STATUS_TEXT_BYTES)];
-        buffer[..4].copy_from_slice(&status.code().to_ne_bytes());
-        buffer[4..PREFIX_BYTES].copy_from_slice(&hint_ms.to_ne_bytes());
-        buffer[PREFIX_BYTES..PREFIX_BYTES + text.len()].copy_from_slice(text);
-        PREFIX_BYTES + text.len()
+        let mut bytes = Vec::with_capacity(PREFIX_BYTES + text.len());
+        bytes.extend(status.code().to_ne_bytes());
+        bytes.extend(hint_ms.to_ne_bytes());
+        bytes.extend(text);
+        bytes
     }
 
     /// Reads what a peer wrote, whatever it is: too short is [`Status::Unknown`], control characters become blanks, more
@@ -126,26 +122,21 @@ mod tests {
 
     #[test]
     fn a_status_survives_the_way_there() {
-        let mut buffer = [0; MAX_STATUS_BYTES];
         let after = Some(Duration::from_millis(250));
-        let bytes = StatusPayload::encode(Status::ResourceExhausted, after, "later, please", &mut buffer);
-        let read = StatusPayload::parse(&buffer[..bytes]);
+        let bytes = StatusPayload::encode(Status::ResourceExhausted, after, "later, please");
+        let read = StatusPayload::parse(&bytes);
         assert_eq!((read.status, read.retry_after), (Status::ResourceExhausted, after));
         assert_eq!(read.message, "later, please");
-        let bytes = StatusPayload::encode(Status::Ok, None, "", &mut buffer);
-        assert_eq!((bytes, StatusPayload::parse(&buffer[..8]).retry_after), (8, None));
+        let bytes = StatusPayload::encode(Status::Ok, None, "");
+        assert_eq!((bytes.len(), StatusPayload::parse(&bytes).retry_after), (8, None));
     }
 
     #[test]
     fn long_texts_are_cut_between_characters_and_nonsense_is_read_as_far_as_it_goes() {
-        let mut buffer = [0; MAX_STATUS_BYTES];
-        let bytes = StatusPayload::encode(
-            Status::Internal,
-            Some(Duration::from_nanos(1)),
-            &"€".repeat(400),
-            &mut buffer,
-        );
-        let read = StatusPayload::parse(&buffer[..bytes]);
+        let after = Some(Duration::from_nanos(1));
+        let bytes = StatusPayload::encode(Status::Internal, after, &"€".repeat(400));
+        assert!(bytes.len() <= MAX_STATUS_BYTES);
+        let read = StatusPayload::parse(&bytes);
         assert_eq!(read.message, "€".repeat(333));
         assert_eq!(read.retry_after, Some(Duration::from_millis(1)), "a hint is not rounded away");
         assert_eq!(StatusPayload::parse(b"1234567").status, Status::Unknown);

@@ -3,7 +3,7 @@
 use std::thread;
 
 use ringwire::wire::Status;
-use ringwire::wire::call::{MAX_STATUS_BYTES, StatusPayload};
+use ringwire::wire::call::StatusPayload;
 use ringwire::{Client, ClientBuilder, Error, ErrorKind, Header, Kind, Listener, Stream, WaitStrategy};
 
 use crate::common::Watchdog;
@@ -98,9 +98,7 @@ impl Peer {
 }
 
 pub(crate) fn status_bytes(status: Status, text: &str) -> Vec<u8> {
-    let mut buffer = [0; MAX_STATUS_BYTES];
-    let count = StatusPayload::encode(status, None, text, &mut buffer);
-    buffer[..count].to_vec()
+    StatusPayload::encode(status, None, text)
 }
 
 /// A pair in this process, with rings of this size.
