@@ -10,9 +10,10 @@ use super::built_in;
 use super::context::Request;
 use super::core::{Core, Settings};
 use super::errors::{DefaultErrorPolicy, ErrorPolicy, Errors};
+use super::handover::Boxes;
 use super::items::{Items, StreamingRequest};
 use super::middleware::Middleware;
-use super::peer::{EventSettings, WhenFull};
+use super::peer::{EventSettings, QueueSettings, WhenFull};
 use super::placement::Placement;
 use super::registry::{Handler, Registry};
 use super::reply::{Replied, Reply};
@@ -300,6 +301,7 @@ impl ServerBuilder {
         }
         let mut listener = self.listener.bind()?;
         let core = Arc::new(Core {
+            queues: Arc::new(QueueSettings::new(self.settings.events, self.settings.send_timeout)),
             settings: self.settings,
             registry,
             middleware,
@@ -312,6 +314,7 @@ impl ServerBuilder {
             next_id: Counter::new(1),
             state: Mutex::default(),
             changed: Condvar::new(),
+            boxes: Boxes::default(),
         });
         built_in::register(&core)?;
         Ok(Server::new(core, listener, Threads::new(self.threads), self.accept_if))

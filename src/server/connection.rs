@@ -9,6 +9,7 @@ use super::core::Core;
 use super::deferred::encode;
 use super::dispatch::{Dispatch, End};
 use super::errors::{Action, ErrorClass, ErrorEvent};
+use super::handover::BoxedStream;
 use super::peer::{Peer, QueuedAnswer, QueuedEvent, Wanted};
 use super::registry::View;
 use crate::error::{Error, ErrorKind};
@@ -60,15 +61,17 @@ enum Taken {
 }
 
 /// Serves a connection until its end, on the calling thread.
-// Boxed: moved from hand to hand, a stream would leave a copy in each frame, a page of every thread's stack.
-pub(super) fn serve(core: &Core, peer: &Arc<Peer>, stream: Box<Stream>) {
+// Boxed up to here: moved from hand to hand, a stream would leave a copy in each frame, a page of every thread's stack.
+pub(super) fn serve(core: &Core, peer: &Arc<Peer>, stream: BoxedStream) {
     // Dropped behind the stream: who waits for the connection's end finds it closed.
     let _ended = Ended { core, peer };
-    let mut stream = stream;
+    let mut stream = core.boxes.unpack(stream);
+    // By reference: the frame is to hold one copy.
+    let Some(stream) = &mut stream else { return };
     peer.begin();
-    let _latency = super::latency::enter(core, peer, &mut stream);
+    let _latency = super::latency::enter(core, peer, stream);
     stream.set_send_timeout(core.settings.send_timeout);
-    let mut connection = Connection::new(core, peer, &mut stream);
+    let mut connection = Connection::new(core, peer, stream);
     let end = connection.run();
     connection.bury(&end);
 }

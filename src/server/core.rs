@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::Failure;
 use super::errors::{Action, ErrorClass, ErrorEvent, Errors};
+use super::handover::Boxes;
 use super::middleware::Middleware;
-use super::peer::{EventSettings, Peer, QueuedEvent, Wanted, WhenFull};
+use super::peer::{EventSettings, Peer, QueueSettings, QueuedEvent, Wanted, WhenFull};
 use super::placement::Placement;
 use super::registry::Registry;
 use super::shed::SharedToken;
@@ -39,6 +40,7 @@ pub(super) struct Settings {
 /// Shared by the accepting thread, the connections' threads and the handles.
 pub(super) struct Core {
     pub(super) settings: Settings,
+    pub(super) queues: Arc<QueueSettings>,
     pub(super) registry: Registry,
     pub(super) middleware: Vec<Box<dyn Middleware>>,
     /// Also the first of the middleware.
@@ -52,6 +54,7 @@ pub(super) struct Core {
     pub(super) state: Mutex<State>,
     /// Signalled when a connection ends, and when the phase changes.
     pub(super) changed: Condvar,
+    pub(super) boxes: Boxes,
 }
 
 #[derive(Debug, Default)]

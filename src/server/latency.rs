@@ -6,7 +6,8 @@ use super::placement::set_time_slice;
 use crate::transport::{DEFAULT_LATENCY_PRIORITY, LatencyGuard, Stream, WaitStrategy, enter_latency_class};
 
 /// Puts the calling thread where the connection wants it, in the latency class until what this returns is dropped.
-pub(super) fn enter(core: &Core, peer: &Peer, stream: &mut Stream) -> Option<LatencyGuard> {
+/// Boxed: of a stack, few connections want it, and all would have the room.
+pub(super) fn enter(core: &Core, peer: &Peer, stream: &mut Stream) -> Option<Box<LatencyGuard>> {
     let Some(wanted) = peer.info.latency_core else {
         core.settings.placement.apply(peer.info.id);
         set_time_slice(core.settings.time_slice);
@@ -19,4 +20,5 @@ pub(super) fn enter(core: &Core, peer: &Peer, stream: &mut Stream) -> Option<Lat
     entered
         .inspect_err(|error| log::warn!("connection {} goes on without its core: {error}", peer.info.id))
         .ok()
+        .map(Box::new)
 }

@@ -222,6 +222,7 @@ mod dispatch;
 mod errors;
 mod failure;
 mod handle;
+mod handover;
 mod items;
 mod latency;
 mod metadata;

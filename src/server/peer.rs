@@ -86,6 +86,19 @@ pub(super) struct EventSettings {
     pub(super) when_full: WhenFull,
 }
 
+/// How the queues of all connections of a server behave.
+#[derive(Debug)]
+pub(super) struct QueueSettings {
+    events: EventSettings,
+    item_patience: Duration,
+}
+
+impl QueueSettings {
+    pub(super) fn new(events: EventSettings, send_timeout: Option<Duration>) -> Self {
+        Self { events, item_patience: send_timeout.unwrap_or(ITEM_PATIENCE) }
+    }
+}
+
 /// A connection, as far as threads share it. It may outlive the connection itself.
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -94,10 +107,10 @@ pub(super) struct Peer {
     link: Mutex<Option<Interrupter>>,
     thread: OnceLock<ThreadId>,
     wanted: Counter,
-    event_settings: EventSettings,
-    item_patience: Duration,
-    events: OnceLock<Events>,
-    answers: OnceLock<Answers>,
+    queues: Arc<QueueSettings>,
+    /// Boxed, as most connections have neither.
+    events: OnceLock<Box<Events>>,
+    answers: OnceLock<Box<Answers>>,
     /// Requests that were taken from the ring, notifications among them.
     pub(super) requests: Counter,
     /// Those that were answered with a status.
@@ -109,19 +122,13 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(
-        info: ConnectionInfo,
-        link: Interrupter,
-        event_settings: EventSettings,
-        send_timeout: Option<Duration>,
-    ) -> Self {
+    pub(super) fn new(info: ConnectionInfo, link: Interrupter, queues: Arc<QueueSettings>) -> Self {
         Self {
             info,
             link: Mutex::new(Some(link)),
             thread: OnceLock::new(),
             wanted: Counter::new(0),
-            event_settings,
-            item_patience: send_timeout.unwrap_or(ITEM_PATIENCE),
+            queues,
             events: OnceLock::new(),
             answers: OnceLock::new(),
             requests: Counter::new(0),
@@ -206,15 +213,15 @@ impl Peer {
 
     fn events(&self) -> &Events {
         self.events.get_or_init(|| {
-            let (put, take) = bounded(self.event_settings.capacity);
-            Events { put, take }
+            let (put, take) = bounded(self.queues.events.capacity);
+            Box::new(Events { put, take })
         })
     }
 
     /// Queues an event by the policy for full queues.
     pub(super) fn push_event(&self, event: QueuedEvent) -> Result<(), Error> {
         let Some(event) = self.offer_event(event)? else { return Ok(()) };
-        let WhenFull::Wait(patience) = self.event_settings.when_full else { return Ok(()) };
+        let WhenFull::Wait(patience) = self.queues.events.when_full else { return Ok(()) };
         self.wait_to_push_event(event, Deadline::after(patience))
     }
 
@@ -228,7 +235,7 @@ impl Peer {
         loop {
             match events.put.try_send(event) {
                 Ok(()) => break,
-                Err(TrySendError::Full(back)) => match self.event_settings.when_full {
+                Err(TrySendError::Full(back)) => match self.queues.events.when_full {
                     WhenFull::Wait(_) => return Ok(Some(back)),
                     WhenFull::DropOldest => {
                         if events.take.try_recv().is_ok() {
@@ -238,7 +245,7 @@ impl Peer {
                     }
                     WhenFull::Disconnect => {
                         self.want(Wanted::Disconnect);
-                        return Err(self.full("events", self.event_settings.capacity));
+                        return Err(self.full("events", self.queues.events.capacity));
                     }
                 },
                 Err(TrySendError::Disconnected(_)) => return Err(self.ended()),
@@ -249,7 +256,7 @@ impl Peer {
     }
 
     pub(super) fn wait_to_push_event(&self, event: QueuedEvent, deadline: Deadline) -> Result<(), Error> {
-        let limit = self.event_settings.capacity;
+        let limit = self.queues.events.capacity;
         wait_to_put(&self.events().put, event, || self.may_wait(deadline, "events", limit))?;
         self.interrupt();
         Ok(())
@@ -275,7 +282,7 @@ impl Peer {
     fn answers(&self) -> &Answers {
         self.answers.get_or_init(|| {
             let ((put, take), (put_credit, take_credit)) = (unbounded(), bounded(ITEM_CREDITS));
-            Answers { put, take, put_credit, take_credit }
+            Box::new(Answers { put, take, put_credit, take_credit })
         })
     }
 
@@ -299,7 +306,7 @@ impl Peer {
     ) -> Result<(), Error> {
         let (answers, mut patience) = (self.answers(), None);
         wait_to_put(&answers.put_credit, (), || {
-            let patience = *patience.get_or_insert_with(|| Deadline::after(self.item_patience));
+            let patience = *patience.get_or_insert_with(|| Deadline::after(self.queues.item_patience));
             self.may_wait(give_up()?.min(patience), "items", ITEM_CREDITS)
         })?;
         self.put_item(answer)

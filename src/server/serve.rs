@@ -139,7 +139,7 @@ fn admit(
 /// Has `thread` serve `stream`.
 fn begin(core: &Arc<Core>, thread: Reserved, mut stream: Stream) {
     let peer = introduce(core, &mut stream);
-    let (core, stream) = (Arc::clone(core), Box::new(stream));
+    let (core, stream) = (Arc::clone(core), core.boxes.pack(stream));
     thread.run(Box::new(move || connection::serve(&core, &peer, stream)));
 }
 
@@ -152,7 +152,7 @@ fn introduce(core: &Core, stream: &mut Stream) -> Arc<Peer> {
         metadata: Metadata::default(),
     };
     let link = stream.halves().1.interrupter();
-    let peer = Arc::new(Peer::new(info, link, core.settings.events, core.settings.send_timeout));
+    let peer = Arc::new(Peer::new(info, link, Arc::clone(&core.queues)));
     core.connection_began(&peer);
     peer
 }
