@@ -10,13 +10,15 @@ use crate::transport::{Deadline, MessageReader};
 
 /// How long a request without a deadline waits for a buffer.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// The first buffer: what comes in fragments is longer than half a ring, and rings are 64 KiB as a rule.
+/// The first buffer of a message that does not say how long it is: what comes in fragments is longer than half a ring, and
+/// rings are 64 KiB as a rule.
 const FIRST_BYTES: usize = 64 << 10;
 
 /// Puts the rest of a message into a buffer of the pool, and says how long it is.
 ///
-/// A message that outgrows its buffer goes on in one of the next tier, waiting for that with the first in hand: nobody who
-/// has a large one waits for a small one. At `deadline` the buffer goes back, however much has come.
+/// A message that outgrows its buffer (it did not say how long it is, or not the truth) goes on in one of the next tier,
+/// waiting for that with the first in hand: nobody who has a large one waits for a small one. At `deadline` the buffer goes
+/// back, however much has come.
 #[cold]
 #[inline(never)]
 pub(super) fn assemble(
@@ -28,7 +30,8 @@ pub(super) fn assemble(
     let limit_bytes = limit_bytes.min(pool.max_buffer_bytes());
     let patience = deadline.left().map_or(PATIENCE, |left| left.min(PATIENCE));
     let until = Instant::now().checked_add(patience);
-    let mut buffer = lend(pool, FIRST_BYTES.min(limit_bytes), until)?;
+    let first_bytes = reader.at_most_bytes().unwrap_or(FIRST_BYTES).min(limit_bytes);
+    let mut buffer = pool.acquire(first_bytes, until).map_err(not_lent)?;
     let mut bytes = 0;
     reader.read_until(deadline);
     loop {
@@ -49,7 +52,7 @@ pub(super) fn assemble(
         if bytes >= limit_bytes {
             return Err(too_large(limit_bytes));
         }
-        let mut larger = lend(pool, bytes + 1, until)?;
+        let mut larger = pool.acquire(bytes + 1, until).map_err(not_lent)?;
         larger[..bytes].copy_from_slice(&buffer[..bytes]);
         larger[bytes] = next[0];
         bytes += 1;
@@ -69,11 +72,13 @@ pub(super) fn failed(error: io::Error) -> Failure {
     error.into()
 }
 
-fn lend(pool: &Pool, bytes: usize, until: Option<Instant>) -> Result<Buffer, Failure> {
-    pool.acquire(bytes, until).map_err(|error| match error {
+#[cold]
+#[inline(never)]
+fn not_lent(error: PoolError) -> Failure {
+    match error {
         PoolError::TooLarge { limit_bytes, .. } => too_large(limit_bytes),
         other => other.into(),
-    })
+    }
 }
 
 #[cold]

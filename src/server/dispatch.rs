@@ -117,9 +117,7 @@ impl<'d> Dispatch<'d> {
                 let assembled = assemble(&self.core.pool, &mut reader, limit, until);
                 drop(reader);
                 match assembled {
-                    Ok((buffer, bytes)) => {
-                        self.plain(&**handler, &context, Payload::private(&buffer[..bytes]))
-                    }
+                    Ok((buffer, bytes)) => self.assembled(&**handler, &context, &buffer[..bytes]),
                     Err(failure) => self.refuse(&context, failure),
                 }
             }
@@ -167,6 +165,18 @@ impl<'d> Dispatch<'d> {
             return Ok(());
         }
         self.settle(context, &turn, caught)
+    }
+
+    /// As [`Dispatch::plain`]. A frame of its own: that of who puts the request together is there while it waits.
+    #[cold]
+    #[inline(never)]
+    fn assembled(
+        &mut self,
+        handler: &PlainHandler,
+        context: &Context<'_>,
+        payload: &[u8],
+    ) -> Result<(), End> {
+        self.plain(handler, context, Payload::private(payload))
     }
 
     #[inline(never)]

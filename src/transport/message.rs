@@ -56,20 +56,29 @@ pub struct MessageReader<'a> {
     current: Option<(Found, usize)>,
     /// The flags of the last record say that more follow.
     more: bool,
+    /// Those of the first record.
+    flags: Flags,
     /// When reading ends in any case, in place of the receiver's timeout.
     until: Option<Deadline>,
 }
 
 impl<'a> MessageReader<'a> {
     pub(super) fn new(receiver: &'a mut Receiver, found: Found) -> Self {
-        let header = found.header.whole();
-        Self { receiver, header, current: Some((found, 0)), more: true, until: None }
+        let (header, flags) = (found.header.whole(), found.header.flags());
+        Self { receiver, header, current: Some((found, 0)), more: true, flags, until: None }
     }
 
     /// Kind, type and correlation.
     #[must_use]
     pub fn header(&self) -> Header {
         self.header
+    }
+
+    /// How many bytes the message has at most, if its sender knew: a power of two from 4 KiB to 64 MiB. Nothing holds the
+    /// sender to it, so it may choose a buffer, and no more.
+    #[must_use]
+    pub fn at_most_bytes(&self) -> Option<usize> {
+        self.flags.at_most_bytes()
     }
 
     /// Ends reading at `until`, whatever comes and however often: further fragments fail with [`ErrorKind::TimedOut`] then,

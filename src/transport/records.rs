@@ -203,7 +203,7 @@ impl Sender {
             return Ok(());
         }
         self.check_length(prefix + payload.len())?;
-        let (mut rest, mut flags) = (payload, header.flags());
+        let (mut rest, mut flags) = (payload, header.flags().with(self.size_flags(payload.len())));
         while !rest.is_empty() {
             let continues = flags.contains(Flags::CONTINUED);
             let prefix = if continues { 0 } else { prefix };

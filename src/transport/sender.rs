@@ -13,7 +13,7 @@ use crate::ring::{self, HEADER_BYTES, Producer, RingError, Tuning};
 use crate::shm::Direction;
 use crate::sync::Native;
 use crate::wait::{Deadline, Spinner, WaitStrategy};
-use crate::wire::Header;
+use crate::wire::{Features, Flags, Header};
 
 /// A record that is written in place: see [`ring::Slot`].
 pub type Slot<'a> = ring::Slot<'a, Native, RingKernel>;
@@ -49,6 +49,8 @@ pub struct Sender {
     /// A message that was given up half-way, and whose end the peer has yet to be told.
     pub(super) abandoned: Option<Header>,
     pub(super) dropped: u64,
+    /// The peer reads what a first fragment says of the message's length.
+    says_size: bool,
 }
 
 impl Sender {
@@ -59,6 +61,7 @@ impl Sender {
         peer_max: u64,
     ) -> Self {
         let area = connection.segment().area(direction);
+        let says_size = connection.negotiated().features.contains(Features::SIZE_CLASS);
         let tuning = Tuning::for_ring(connection.segment().layout().ring_bytes(direction));
         Self {
             producer: Producer::new(area, RingKernel::new(connection, direction), tuning),
@@ -68,6 +71,7 @@ impl Sender {
             peer_max_message_bytes: peer_max,
             abandoned: None,
             dropped: 0,
+            says_size,
         }
     }
 
@@ -252,6 +256,11 @@ impl Sender {
 
     pub(super) fn trim_between_turns(&mut self) {
         self.producer.trim_between_turns();
+    }
+
+    /// What the first fragment of a message of `bytes` (without its extension) says besides.
+    pub(super) fn size_flags(&self, bytes: usize) -> Flags {
+        if self.says_size { Flags::of_size(bytes) } else { Flags::NONE }
     }
 
     pub(super) fn fragment_bytes(&self) -> usize {

@@ -78,7 +78,9 @@ impl Sender {
     ) -> Result<(), Error> {
         self.check_length(payload.len())?;
         let mut rest = payload;
-        let mut place = header.flags();
+        let extension = if header.is_extended() { size_of::<u64>() } else { 0 };
+        let size = self.size_flags(payload.len().saturating_sub(extension));
+        let mut place = header.flags().with(size);
         while !rest.is_empty() {
             let (piece, behind) = rest.split_at(rest.len().min(self.fragment_bytes()));
             let flags = if behind.is_empty() { place } else { place.with(Flags::MORE) };

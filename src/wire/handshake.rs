@@ -33,8 +33,10 @@ pub struct Features(pub u64);
 impl Features {
     /// Connections whose threads share a core in real time: see [`Hello::latency_core`]. Said by a client that asks for it.
     pub const LATENCY_CLASS: Self = Self(1);
+    /// The first of several fragments may say how long the message is: see [`Flags::of_size`](super::Flags::of_size).
+    pub const SIZE_CLASS: Self = Self(2);
     /// What this build can do.
-    pub const SUPPORTED: Self = Self::LATENCY_CLASS;
+    pub const SUPPORTED: Self = Self(Self::LATENCY_CLASS.0 | Self::SIZE_CLASS.0);
 
     /// Whether all of `other` are among them.
     #[must_use]

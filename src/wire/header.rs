@@ -78,6 +78,10 @@ impl Kind {
     }
 }
 
+/// Of the classes of [`Flags::of_size`], as many as four bits tell apart.
+const SMALLEST_CLASS_BYTES: usize = 4 << 10;
+const LARGEST_CLASS_BYTES: usize = SMALLEST_CLASS_BYTES << 14;
+
 /// A record's flags.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Flags(u8);
@@ -93,8 +97,35 @@ impl Flags {
     pub const ABANDONED: Self = Self(4);
     /// The message's payload begins with an extension of 8 bytes: see [`Header::extended`]. On its first record alone.
     pub const EXTENDED: Self = Self(8);
-    const KNOWN: u8 = 15;
-    const PLACE: u8 = 7;
+    /// The upper four bits: how long the message is at most, see [`Flags::of_size`].
+    const SIZE: u8 = 0xF0;
+    const SIZE_SHIFT: u32 = Self::SIZE.trailing_zeros();
+    /// Everything that says something of the record's place among others.
+    const PLACE: u8 = !Self::EXTENDED.0;
+
+    /// For the first of several fragments, where the sender knows the length of the message's payload (without its
+    /// extension) and the peer has [`Features::SIZE_CLASS`](super::Features::SIZE_CLASS): a class `n` from 1 to 15 in the
+    /// upper four bits, which says that it has at most 2 KiB << n. No flags beyond 64 MiB.
+    #[must_use]
+    pub const fn of_size(bytes: usize) -> Self {
+        match bytes.checked_next_power_of_two() {
+            Some(bytes) if bytes <= LARGEST_CLASS_BYTES => {
+                let class = (bytes / SMALLEST_CLASS_BYTES).checked_ilog2();
+                Self((1 + if let Some(class) = class { class as u8 } else { 0 }) << Self::SIZE_SHIFT)
+            }
+            _ => Self::NONE,
+        }
+    }
+
+    /// How many bytes the message has at most, if its sender said so: a power of two from 4 KiB to 64 MiB. A hint, as good as
+    /// the sender.
+    #[must_use]
+    pub const fn at_most_bytes(self) -> Option<usize> {
+        match self.0 >> Self::SIZE_SHIFT {
+            0 => None,
+            class => Some(SMALLEST_CLASS_BYTES << (class - 1)),
+        }
+    }
 
     /// Both sets of flags.
     #[must_use]
@@ -109,7 +140,7 @@ impl Flags {
         self.0 & other.0 == other.0
     }
 
-    /// What is left for a message of its own: everything that says nothing of the record's place among others.
+    /// What is left for a message of its own.
     #[inline(always)]
     #[must_use]
     pub(crate) const fn without_place(self) -> Self {
@@ -150,8 +181,8 @@ pub enum HeaderError {
     /// The kind is not in the list.
     #[error("record of unknown kind {0} (known: 1 to 10)")]
     Kind(u8),
-    /// A flag is not in the list, or the flags contradict each other.
-    #[error("record with unknown or contradictory flags {0:#04x}")]
+    /// The flags contradict each other.
+    #[error("record with contradictory flags {0:#04x}")]
     Flags(u8),
 }
 
@@ -231,10 +262,9 @@ impl Header {
 fn check_flags(flags: u8) -> Result<(), HeaderError> {
     let abandoned = Flags(flags).contains(Flags::ABANDONED);
     let extended_late = Flags(flags).contains(Flags::EXTENDED.with(Flags::CONTINUED));
-    if flags & !Flags::KNOWN != 0
-        || extended_late
-        || abandoned && flags != Flags::ABANDONED.with(Flags::CONTINUED).0
-    {
+    let starts = flags & Flags::MORE.with(Flags::CONTINUED).0 == Flags::MORE.0;
+    let sized = flags & Flags::SIZE != 0;
+    if extended_late || sized && !starts || abandoned && flags != Flags::ABANDONED.with(Flags::CONTINUED).0 {
         return Err(HeaderError::Flags(flags));
     }
     Ok(())
@@ -268,8 +298,29 @@ mod tests {
     }
 
     #[test]
-    fn unknown_and_contradictory_flags_are_refused() {
-        for flags in [16, 0x80, 4, 5, 7, 10, 12, 14, 255] {
+    fn a_size_class_is_the_next_power_of_two_and_leaves_a_whole_message_behind() {
+        const MIB: usize = 1 << 20;
+        for (bytes, at_most) in [
+            (0, Some(4_096)),
+            (4_096, Some(4_096)),
+            (4_097, Some(8_192)),
+            (MIB, Some(MIB)),
+            (MIB + 1, Some(2 * MIB)),
+            (64 * MIB, Some(64 * MIB)),
+            (64 * MIB + 1, None),
+            (usize::MAX, None),
+        ] {
+            let flags = Flags::MORE.with(Flags::EXTENDED).with(Flags::of_size(bytes));
+            assert_eq!(flags.at_most_bytes(), at_most, "{bytes}");
+            let header = Header::new(Kind::Request, 3, 4).with_flags(flags);
+            assert_eq!(Header::parse(header.tag(), 4), Ok(header));
+            assert_eq!(header.whole(), Header::new(Kind::Request, 3, 4).extended());
+        }
+    }
+
+    #[test]
+    fn contradictory_flags_are_refused() {
+        for flags in [16, 0x80, 4, 5, 7, 10, 12, 14, 18, 19, 24, 255] {
             let tag = u32::from_ne_bytes([Kind::Event as u8, flags, 0, 0]);
             assert_eq!(Header::parse(tag, 0), Err(HeaderError::Flags(flags)));
         }

@@ -142,11 +142,15 @@ pub(crate) fn hear_if_any(socket: &UnixStream) -> Option<(Answer, Vec<OwnedFd>)>
 
 /// A connection accepted by `listener` whose client is raw.
 pub(crate) fn raw_client(listener: &mut Listener, ring_bytes: u32) -> (Stream, RawPeer) {
+    raw_client_saying(listener, Hello::new(ring_bytes, ring_bytes, 10 << 20))
+}
+
+/// As [`raw_client`], with this greeting.
+pub(crate) fn raw_client_saying(listener: &mut Listener, hello: Hello) -> (Stream, RawPeer) {
     let path = listener.path().to_owned();
     let client = thread::spawn(move || {
         let mut socket = UnixStream::connect(path).unwrap();
-        let (answer, descriptors) =
-            greet(&mut socket, Hello::new(ring_bytes, ring_bytes, 10 << 20).as_bytes());
+        let (answer, descriptors) = greet(&mut socket, hello.as_bytes());
         let layout = Layout::new(answer.to_server_bytes, answer.to_client_bytes).unwrap();
         let segment = Segment::open(&descriptors[0], layout, SegmentOptions::default()).unwrap();
         RawPeer::new(socket, segment, Direction::ToServer)

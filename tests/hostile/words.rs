@@ -158,8 +158,10 @@ fn unknown_kinds_and_contradictory_flags_are_named() {
     for flags in 0..=255 {
         let (mut consumer, mut writer) = reader_at(0);
         writer.record(flags, 0, &[]);
-        let placed = flags & !(MORE | CONTINUED) == 0 || flags == ABANDONED | CONTINUED;
-        let valid = placed || flags & !MORE == EXTENDED;
+        let (size, rest) = (flags & 0xF0, flags & 0x0F);
+        let placed = rest & !(MORE | CONTINUED) == 0 || rest == ABANDONED | CONTINUED;
+        let begins_fragments = rest & (MORE | CONTINUED) == MORE;
+        let valid = (placed || rest & !MORE == EXTENDED) && (size == 0 || begins_fragments);
         match consumer.peek() {
             Ok(Some(_)) => assert!(valid, "{flags:#x}"),
             other => assert_eq!(other.unwrap_err(), Violation::Header(HeaderError::Flags(flags)).into()),

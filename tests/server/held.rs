@@ -32,7 +32,7 @@ fn stall(caller: &mut Caller, header: Header, first: &[u8]) {
 }
 
 /// A client by hand, which sees the words of its connection.
-fn raw_caller(serving: &Serving) -> RawPeer {
+pub(crate) fn raw_caller(serving: &Serving) -> RawPeer {
     let mut socket = UnixStream::connect(&serving.path).unwrap();
     let (answer, descriptors) = greet(&mut socket, Hello::new(65_536, 65_536, 10 << 20).as_bytes());
     let layout = Layout::new(answer.to_server_bytes, answer.to_client_bytes).unwrap();

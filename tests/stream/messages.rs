@@ -3,9 +3,11 @@
 use std::io::Read;
 use std::thread;
 
+use ringwire::sync::Area;
+use ringwire::wire::{Features, Hello};
 use ringwire::{ErrorKind, Header, Kind, Stream, WaitStrategy};
 
-use super::common::raw::{CONTINUED, MORE, raw_client};
+use super::common::raw::{CONTINUED, MORE, raw_client, raw_client_saying};
 use super::common::{Watchdog, assert_bytes, bytes};
 use super::{each_pair, event, pair_with_limits};
 
@@ -106,6 +108,40 @@ fn a_message_in_fragments_is_not_received_as_a_record_and_not_lost() {
     let mut buffer = Vec::new();
     assert_eq!(two.receive_into(&mut buffer).unwrap(), event(8));
     assert_bytes(&buffer, &sent, "message");
+}
+
+#[test]
+fn a_message_in_fragments_says_how_long_it_is() {
+    let (mut one, mut two) = Stream::pair_with(4096, WaitStrategy::ParkAtOnce).unwrap();
+    for (length, at_most) in
+        [(0, None), (2000, None), (2041, Some(4096)), (3000, Some(4096)), (5000, Some(8192))]
+    {
+        let sent = bytes(1, length);
+        let writer = thread::spawn(move || {
+            one.send(event(8), &sent).unwrap();
+            one
+        });
+        let mut reader = two.read_message().unwrap();
+        assert_eq!((reader.header(), reader.at_most_bytes()), (event(8), at_most), "{length}");
+        let mut read = Vec::new();
+        reader.read_to_end(&mut read).unwrap();
+        assert_bytes(&read, &bytes(1, length), "message");
+        drop(reader);
+        one = writer.join().unwrap();
+    }
+}
+
+#[test]
+fn a_peer_that_reads_no_size_is_told_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut listener = ringwire::Listener::bind(directory.path().join("s.sock")).unwrap();
+    for (features, flags) in [(Features::SIZE_CLASS, MORE | 1 << 4), (Features::default(), MORE)] {
+        let hello = Hello { features: features.0, ..Hello::new(4096, 4096, 10 << 20) };
+        let (mut stream, client) = raw_client_saying(&mut listener, hello);
+        stream.send(event(1), &[7; 3000]).unwrap();
+        let (tag, _) = client.back.header(0);
+        assert_eq!(tag.to_ne_bytes()[1], flags, "{features:?}");
+    }
 }
 
 #[test]
