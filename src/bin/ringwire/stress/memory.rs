@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::Options;
 use super::payload::{fill, sum};
-use super::server::{Footprint, SUM, SUM_STREAMED, Served};
+use super::server::{Footprint, SUM, SUM_HELD, SUM_STREAMED, Served};
 use super::verdict::Verdict;
 use crate::bench::procfs::status_kib;
 use crate::child::PrivateDirectory;
@@ -54,8 +54,15 @@ pub fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
         message_type,
         ring_bytes,
     };
-    // Through rings that do not hold them, so that each has to be put together in a buffer.
-    let all = [group(small, SMALL_BYTES, SUM, SMALL_RING_BYTES), group(large, LARGE_BYTES, SUM, 64 << 10)];
+    // Through rings that do not hold them, so that each has to be put together in a buffer; some with a byte more than the
+    // smallest buffers have, so that no tier is left out.
+    let (connections, messages) = small;
+    let more = connections / 40;
+    let all = [
+        group((connections - more, messages), SMALL_BYTES, SUM_HELD, SMALL_RING_BYTES),
+        group((more, messages), SMALL_BYTES + 1, SUM_HELD, SMALL_RING_BYTES),
+        group(large, LARGE_BYTES, SUM, 64 << 10),
+    ];
     let exhausted = observe(&directory.path().join("all.sock"), &all, seed, &verdict)?;
     exhausted.report(&mut verdict);
     let part = options.form().choose(20, 4, 1);
@@ -169,15 +176,19 @@ fn observe(socket: &Path, groups: &[Group], seed: u64, verdict: &Verdict) -> Res
     let mut client = served.client()?;
     let idle = Peak::of(&served, &mut client)?;
     let (ended, started) = (Arc::new(Counter::new(0)), Instant::now());
+    let connections: u64 = groups.iter().map(|group| group.connections).sum();
+    // All are there from the first request to the last.
+    let together = Arc::new(Barrier::new(usize::try_from(connections)?));
     let mut threads = Vec::new();
     for group in groups {
         for number in 0..group.connections {
-            let (group, socket, ended) = (*group, socket.to_owned(), Arc::clone(&ended));
-            threads.push(thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
-                let done = work(&socket, group, seed ^ number);
-                ended.add(1);
-                done
-            })?);
+            let (group, socket) = (*group, socket.to_owned());
+            let (ended, together) = (Arc::clone(&ended), Arc::clone(&together));
+            threads.push(
+                thread::Builder::new()
+                    .stack_size(STACK_BYTES)
+                    .spawn(move || work(&socket, group, seed ^ number, &ended, &together))?,
+            );
         }
     }
     let (mut peak, mut samples) = (idle, 0);
@@ -215,25 +226,30 @@ struct Work {
 }
 
 /// One connection's messages, each sent again until there is a buffer for it.
-fn work(socket: &Path, group: Group, number: u64) -> Work {
+fn work(socket: &Path, group: Group, number: u64, ended: &Counter, together: &Barrier) -> Work {
     let mut work = Work::default();
-    if let Err(error) = send_all(socket, group, number, &mut work) {
-        work.error = Some(error.to_string());
-    }
+    let connector = Client::builder(socket).ring_bytes(group.ring_bytes).timeout(PATIENCE);
+    let mut client = connector.call_timeout(Some(PATIENCE)).connect();
+    together.wait();
+    let sent = client
+        .as_mut()
+        .map_err(|error| error.to_string())
+        .and_then(|client| send_all(client, group, number, &mut work).map_err(|error| error.to_string()));
+    work.error = sent.err();
+    together.wait();
+    ended.add(1);
     work
 }
 
-fn send_all(socket: &Path, group: Group, number: u64, work: &mut Work) -> Result<(), ringwire::Error> {
-    let connector = Client::builder(socket).ring_bytes(group.ring_bytes).timeout(PATIENCE);
-    let mut client = connector.call_timeout(Some(PATIENCE)).connect()?;
+fn send_all(client: &mut Client, group: Group, number: u64, work: &mut Work) -> Result<(), ringwire::Error> {
     let mut payload = vec![0; group.bytes];
     fill(&mut payload, number, 0);
     let expected = sum(0, &payload).to_ne_bytes();
     while work.answered + work.wrong < group.messages {
-        let answer = if group.message_type == SUM {
-            client.call(SUM, &payload).map(|reply| reply.to_vec())
+        let answer = if group.message_type == SUM_STREAMED {
+            client.call_streaming(SUM_STREAMED, &payload)?.next().unwrap_or(Ok(Vec::new()))
         } else {
-            client.call_streaming(group.message_type, &payload)?.next().unwrap_or(Ok(Vec::new()))
+            client.call(group.message_type, &payload).map(|reply| reply.to_vec())
         };
         match answer {
             Ok(answer) if answer == expected => work.answered += 1,

@@ -26,6 +26,8 @@ pub const MIRROR: u16 = 1;
 pub const SUM: u16 = 2;
 /// The same, read piece by piece.
 pub const SUM_STREAMED: u16 = 3;
+/// As [`SUM`], by a handler that takes its time: meanwhile nobody else has its buffer.
+pub const SUM_HELD: u16 = 7;
 /// Answers with [`Status`].
 const STATUS: u16 = 4;
 /// Stops the server.
@@ -33,7 +35,8 @@ const STOP: u16 = 5;
 /// Nothing becomes of it but work.
 pub const NOTE: u16 = 6;
 
-const PIECE_BYTES: usize = 1 << 10;
+const PIECE_BYTES: usize = 512;
+const HELD: Duration = Duration::from_millis(1);
 /// What fits into one record of the default rings, which all but hostile clients have.
 const MIRRORED_IN_PLACE_BYTES: usize = 16 << 10;
 /// A server that is asked how it is answers within this, whatever else it has to do.
@@ -92,6 +95,10 @@ pub fn run_peer(arguments: &PeerArguments) -> Result<(), Box<dyn Error>> {
         .handle(SUM, |request, reply| {
             let mut payload = request.payload();
             reply.send(&sum_of(&mut payload)?)
+        })
+        .handle(SUM_HELD, |request, reply| {
+            thread::sleep(HELD);
+            reply.send(&sum_of(&mut request.payload())?)
         })
         .handle_streaming(SUM_STREAMED, |mut request, items| items.send(&sum_of(&mut request)?))
         .handle(NOTE, |_, reply| reply.send(&[]));
