@@ -18,7 +18,7 @@ use ringwire::wire::{Answer, Status};
 use ringwire::{Header, Kind, Listener, Stream};
 use std::os::fd::AsRawFd;
 
-/// The greeting of version 0.1.0 (protocol version 1): rings of 64 KiB and 4 KiB, messages of up to 10 MiB.
+/// A greeting of version 0.1.0 (protocol version 1) without features: rings of 64 KiB and 4 KiB, messages of up to 10 MiB.
 const HELLO_0_1_0: &str = concat!(
     "72696e6777697265", // "ringwire"
     "30000000",         // 48 bytes
@@ -42,6 +42,9 @@ const WELCOME_0_1_0: &str = concat!(
     "00100000",         // to the client: 4,096
     "0000a00000000000", // longest message: 10,485,760
 );
+
+/// What this build has that the greeting of 0.1.0 did not say: first fragments that tell a message's length.
+const ADDED_FEATURES: u64 = 2;
 
 /// Room for the reason in version 0.1.0.
 const REASON_BYTES: usize = 200;
@@ -105,7 +108,7 @@ fn a_longer_greeting_of_a_later_version_that_still_speaks_ours_is_accepted() {
         hello[40..48].fill(0xAA);
         hello.extend(vec![0x55; surplus]);
         let (answer, _) = accepted_by_this_build(&hello);
-        assert_eq!((answer.version, answer.features), (1, 0), "what both have");
+        assert_eq!((answer.version, answer.features), (1, ADDED_FEATURES), "what both have");
     }
 }
 
@@ -137,7 +140,7 @@ fn the_welcome_of_0_1_0_and_a_longer_one_of_a_later_server_are_accepted() {
 }
 
 #[test]
-fn this_build_greets_as_0_1_0_did_as_long_as_it_is_protocol_version_1() {
+fn this_build_greets_as_0_1_0_did_but_for_its_features_as_long_as_it_is_protocol_version_1() {
     let _watchdog = Watchdog::start();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s.sock");
@@ -147,7 +150,9 @@ fn this_build_greets_as_0_1_0_did_as_long_as_it_is_protocol_version_1() {
     let (mut socket, _) = listener.accept().unwrap();
     let mut found = [0; 48];
     std::io::Read::read_exact(&mut socket, &mut found).unwrap();
-    assert_eq!(found.to_vec(), unhex(HELLO_0_1_0));
+    let mut expected = unhex(HELLO_0_1_0);
+    expected[16..24].copy_from_slice(&ADDED_FEATURES.to_le_bytes());
+    assert_eq!(found.to_vec(), expected);
     drop(socket);
     assert!(client.join().unwrap().is_err());
 }
