@@ -6,7 +6,7 @@ use super::placement::set_time_slice;
 use crate::transport::{DEFAULT_LATENCY_PRIORITY, LatencyGuard, Stream, WaitStrategy, enter_latency_class};
 
 /// Puts the calling thread where the connection wants it, in the latency class until what this returns is dropped.
-/// Boxed: of a stack, few connections want it, and all would have the room.
+/// Boxed: few connections have one, and the frame of every thread would have room for it.
 pub(super) fn enter(core: &Core, peer: &Peer, stream: &mut Stream) -> Option<Box<LatencyGuard>> {
     let Some(wanted) = peer.info.latency_core else {
         core.settings.placement.apply(peer.info.id);
