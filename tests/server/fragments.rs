@@ -84,6 +84,8 @@ fn a_request_has_a_buffer_of_its_size_from_the_start() {
     writer.finish().unwrap();
     assert_eq!(caller.answer().unwrap().header.kind, Kind::Response);
     assert_eq!(said.recv().unwrap(), (3000, [0, 1, 0]));
+    // The other thread gives its buffer back behind the answer.
+    wait_until(|| serving.handle.pool_stats().lent() == 0);
     // Nobody has to tell the truth.
     let raw = raw_caller(&serving);
     let mut writer = raw.writer();

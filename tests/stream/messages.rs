@@ -112,6 +112,7 @@ fn a_message_in_fragments_is_not_received_as_a_record_and_not_lost() {
 
 #[test]
 fn a_message_in_fragments_says_how_long_it_is() {
+    let _watchdog = Watchdog::start();
     let (mut one, mut two) = Stream::pair_with(4096, WaitStrategy::ParkAtOnce).unwrap();
     for (length, at_most) in
         [(0, None), (2000, None), (2041, Some(4096)), (3000, Some(4096)), (5000, Some(8192))]
@@ -133,6 +134,7 @@ fn a_message_in_fragments_says_how_long_it_is() {
 
 #[test]
 fn a_peer_that_reads_no_size_is_told_none() {
+    let _watchdog = Watchdog::start();
     let directory = tempfile::tempdir().unwrap();
     let mut listener = ringwire::Listener::bind(directory.path().join("s.sock")).unwrap();
     for (features, flags) in [(Features::SIZE_CLASS, MORE | 1 << 4), (Features::default(), MORE)] {
