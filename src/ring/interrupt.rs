@@ -8,7 +8,8 @@
 //!
 //! No interruption of a reader on the lifeline is lost: it looks at the signal behind its mark and the fence, so either
 //! it sees the signal, or the interrupter sees the mark and ends its listening. On the commit word the wake-up is a hint:
-//! a reader that is just about to sleep misses it, and looks at the signal when its slice ends (5 ms, 10 where recent waits were long, 100 where threads queue for the cores).
+//! a reader that is just about to sleep misses it, and looks at the signal when its slice ends (5 ms, 10 where recent waits
+//! were long, 100 where threads queue for the cores, and in the latency class).
 //!
 //! `reader_parked` lies in memory that the peer can write. By that it delays what its own connection is wanted for, and
 //! nothing else: the address is taken modulo the area, and each interruption costs one system call at the most. An end of

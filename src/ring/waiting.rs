@@ -2,13 +2,18 @@
 
 use super::consumer::{Consumer, look_at_writer};
 use crate::sync::{Area, Heard, Kernel, Ordering::Relaxed, Platform, RecordArea, Word, weak};
-use crate::wait::{Deadline, Mark, Park, Slices, Spin, Spinner, WaitError, WaitStrategy};
+use crate::wait::{Deadline, Mark, Park, Patience, Slices, Spin, Spinner, WaitError, WaitStrategy};
 
 /// After this time on the lifeline a connection rests, and gives memory back. One that is only waiting for its turn among
 /// many would take it again at once (1,000 connections, windows of 16 KiB and more: a sixth of all processor time).
 const REST_NS: u64 = 100_000_000;
 
 impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
+    /// Every wait from now on sleeps as [`Patience::steady`] says.
+    pub fn wait_steadily(&mut self) {
+        self.patience = Patience::steady();
+    }
+
     /// Waits until [`Consumer::peek`] has something to say, or an [`Interrupter`](super::Interrupter) has. `before_idling` runs once, when
     /// the wait has been on the lifeline for 100 ms, or has timed out there.
     ///
@@ -123,8 +128,10 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
             let started_ns = Deadline::now_ns();
             let until_ns = (started_ns + slices.each_ns).min(deadline.as_ns());
             self.park_on_commit_word(until_ns);
-            // A deadline that had passed before says nothing about the queue.
-            self.patience.woke(self.kernel.overslept(until_ns.max(started_ns)));
+            if self.patience.wants_to_know() {
+                // A deadline that had passed before says nothing about the queue.
+                self.patience.woke(self.kernel.overslept(until_ns.max(started_ns)));
+            }
             if self.is_up() {
                 return Ok(true);
             }

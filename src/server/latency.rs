@@ -17,6 +17,9 @@ pub(super) fn enter(core: &Core, peer: &Peer, stream: &mut Stream) -> Option<Box
     // Also without the priority: two that share a core and spin would take turns by the clock.
     let strategy = entered.as_ref().map_or(WaitStrategy::ParkAtOnce, LatencyGuard::wait_strategy);
     stream.set_wait_strategy(strategy);
+    if entered.as_ref().is_ok_and(LatencyGuard::is_realtime) {
+        stream.wait_steadily();
+    }
     entered
         .inspect_err(|error| log::warn!("connection {} goes on without its core: {error}", peer.info.id))
         .ok()

@@ -14,8 +14,8 @@ use thiserror::Error;
 use crate::sync::failpoint::{Failpoint, failpoint};
 use crate::sync::{Heard, Kernel, Ordering::Relaxed, Platform, Word, weak};
 
-/// Every wait looks at the lifeline at least this often; a reader whose recent waits were long, or ended in a queue for the
-/// cores, once in its futex stage ([`Patience`](super::Patience)).
+/// Every wait looks at the lifeline at least this often; a reader of the latency class, or one whose recent waits were long
+/// or ended in a queue for the cores, once in its futex stage ([`Patience`](super::Patience)).
 pub const LOOK_EVERY_NS: u64 = 5_000_000;
 
 /// Why a wait ended without what was waited for.

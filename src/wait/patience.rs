@@ -14,6 +14,10 @@ const LONG_WAITS: u32 = 32;
 /// instead of 67 %, and twice as many calls of the others). Then one tries a usual slice.
 const CROWDED_WAITS: (u32, u32) = (64, 1024);
 const CROWDED_SLICE_NS: u64 = 100_000_000;
+/// A timer that is the next of its core when it is set, or when it is taken back, is written to the hardware: on a virtual
+/// machine some 5 us each time, as long as a whole call. One that ends behind the scheduler's tick (every 4 ms, or oftener)
+/// hardly ever is. So who has to answer in microseconds sleeps this long at a time, however long its waits take.
+const STEADY_SLICE_NS: u64 = 100_000_000;
 /// Where one wait in four goes over to the lifeline, so many go there at once: a timer that is likely to expire costs a
 /// switch, and whoever runs on that core an interruption. Then one tries the word again.
 const LISTENING_WAITS: (u32, u32) = (8, 128);
@@ -72,6 +76,8 @@ impl Spell {
 /// What one reader's last waits suggest for its next.
 #[derive(Debug, Default)]
 pub struct Patience {
+    /// Every wait is like the others: nothing is learnt from any.
+    steady: bool,
     /// So many more waits are expected to be long.
     long_waits: u32,
     /// These are expected to end behind other threads.
@@ -83,8 +89,26 @@ pub struct Patience {
 }
 
 impl Patience {
+    /// For a thread that has to answer in microseconds whenever it is asked: each of its waits begins with one slice of 100 ms
+    /// on the word, and ends without a look at the clock.
+    #[must_use]
+    pub fn steady() -> Self {
+        let mut patience = Self::default();
+        patience.steady = true;
+        patience
+    }
+
+    /// Whether it is to be told of [`woke`](Self::woke), for which the clock has to be looked at.
+    #[must_use]
+    pub fn wants_to_know(&self) -> bool {
+        !self.steady
+    }
+
     /// A wait is about to sleep: how on the word; `None`: on the lifeline at once.
     pub fn begin(&mut self) -> Option<Slices> {
+        if self.steady {
+            return Some(Slices { yields: 0, count: 1, each_ns: STEADY_SLICE_NS });
+        }
         if !self.listening.is_over() {
             self.listening.count_down();
             return None;
@@ -138,6 +162,9 @@ impl Patience {
 
     /// The wait goes on, on the lifeline.
     pub fn goes_over(&mut self) {
+        if self.steady {
+            return;
+        }
         self.went_over = (self.went_over + WENT_OVER).min(OFTEN + WENT_OVER);
         if self.went_over >= OFTEN {
             self.listening.begin(LISTENING_WAITS);
@@ -220,6 +247,20 @@ mod tests {
             while patience.begin() != Some(FRESH) {}
         }
         assert!(CROWDED_READERS.get() <= 1);
+    }
+
+    #[test]
+    fn steady_waits_stay_as_they_are() {
+        const STEADY: Slices = Slices { yields: 0, count: 1, each_ns: 100_000_000 };
+        let mut patience = Patience::steady();
+        assert!(!patience.wants_to_know() && Patience::default().wants_to_know());
+        for _ in 0..100 {
+            assert_eq!(patience.begin(), Some(STEADY));
+            patience.outlasted_slice();
+            patience.goes_over();
+            assert_eq!(patience.begin(), Some(STEADY));
+            patience.ended_on_word();
+        }
     }
 
     #[test]

@@ -35,5 +35,6 @@ fn child_entry() {
         ("short of descriptors", limits::short_of_descriptors),
         ("under load", ending::under_load),
         ("crowded", limits::crowded),
+        ("in the latency class", with_client::in_the_latency_class),
     ]);
 }

@@ -1,7 +1,7 @@
 //! The library's own client at the other end.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sched::sched_getaffinity;
 use nix::unistd::Pid;
@@ -12,10 +12,11 @@ use ringwire::wire::call::{ECHO, SLOTS};
 use ringwire::{Client, ErrorKind, WaitStrategy};
 
 use super::caller::Serving;
-use super::common::{Watchdog, assert_bytes, bytes};
+use super::common::{Watchdog, assert_bytes, bytes, comes_true, say, second, setting, told};
 
 const STREAM: u16 = 7;
 const CORES: u16 = 8;
+const EVENT: u16 = 9;
 
 #[test]
 fn long_requests_and_long_answers_cross_with_a_full_window() {
@@ -125,6 +126,48 @@ fn a_connection_of_the_latency_class_shares_its_clients_core() {
     // Nobody offers that core.
     let mut refused = Client::builder(&serving.path).latency_class(1).connect().unwrap();
     assert_eq!(refused.call(CORES, b"").unwrap().to_vec(), [1, 0]);
+}
+
+/// The second process: a client of the latency class that is asked by nobody for long.
+pub(super) fn in_the_latency_class() {
+    let mut client = Client::builder(setting("PATH_TO_CALL")).latency_class(0).connect().unwrap();
+    loop {
+        assert_eq!(client.call(ECHO, b"in").unwrap().to_vec(), b"in");
+        say("in");
+        let event = client.next_event(None).unwrap().unwrap();
+        say(&format!("event {}", event.message_type()));
+        told();
+    }
+}
+
+#[test]
+fn a_thread_of_the_latency_class_sleeps_long_and_still_sees_what_happens() {
+    // It sleeps up to 100 ms at a time; the rest is for a busy machine.
+    const SOON: Duration = Duration::from_secs(2);
+    let _watchdog = Watchdog::start();
+    let serving = Serving::start(|builder| builder.latency_class(0));
+    let path = serving.path.to_str().unwrap();
+    let mut client = second("in the latency class", &[("PATH_TO_CALL", path)]);
+    // Just asleep, in the middle of the first sleep, and long after it.
+    for pause_ms in [0, 0, 30, 300] {
+        assert_eq!(client.hear(), "in");
+        thread::sleep(Duration::from_millis(pause_ms));
+        let sent = Instant::now();
+        assert_eq!(serving.handle.broadcast(EVENT, b""), 1);
+        assert_eq!(client.hear(), format!("event {EVENT}"));
+        assert!(sent.elapsed() < SOON, "{:?}", sent.elapsed());
+        client.tell("again");
+    }
+    for pause_ms in [0, 30, 300] {
+        assert_eq!(client.hear(), "in");
+        thread::sleep(Duration::from_millis(pause_ms));
+        client.kill();
+        assert!(comes_true(SOON, || serving.handle.connections().is_empty()), "killed after {pause_ms} ms");
+        client = second("in the latency class", &[("PATH_TO_CALL", path)]);
+    }
+    assert_eq!(client.hear(), "in");
+    client.kill();
+    serving.shut_down();
 }
 
 #[test]
