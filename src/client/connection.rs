@@ -278,7 +278,7 @@ impl Client {
     ) -> Result<(usize, u64), Error> {
         let (slot, correlation) = self.next_slot()?;
         let header = with_deadline(Header::new(Kind::Request, message_type, correlation), deadline);
-        let bytes = request_bytes + if header.is_extended() { size_of::<u64>() } else { 0 };
+        let bytes = request_bytes + header.extension_bytes();
         let (sender, receiver) = self.stream.halves();
         receiver.expect_answer();
         let mut intake = Intake { receiver, state: &mut self.state, slot: None };

@@ -197,7 +197,7 @@ impl Sender {
         deadline: Deadline,
         other: &mut impl Meanwhile,
     ) -> Result<(), Unsent> {
-        let prefix = if header.is_extended() { size_of::<u64>() } else { 0 };
+        let prefix = header.extension_bytes();
         if prefix + payload.len() <= self.max_record_bytes() {
             self.put_record(header, prefix + payload.len(), payload, deadline, other)?;
             return Ok(());

@@ -78,8 +78,7 @@ impl Sender {
     ) -> Result<(), Error> {
         self.check_length(payload.len())?;
         let mut rest = payload;
-        let extension = if header.is_extended() { size_of::<u64>() } else { 0 };
-        let size = self.size_flags(payload.len().saturating_sub(extension));
+        let size = self.size_flags(payload.len().saturating_sub(header.extension_bytes()));
         let mut place = header.flags().with(size);
         while !rest.is_empty() {
             let (piece, behind) = rest.split_at(rest.len().min(self.fragment_bytes()));

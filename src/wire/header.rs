@@ -108,13 +108,13 @@ impl Flags {
     /// upper four bits, which says that it has at most 2 KiB << n. No flags beyond 64 MiB.
     #[must_use]
     pub const fn of_size(bytes: usize) -> Self {
-        match bytes.checked_next_power_of_two() {
-            Some(bytes) if bytes <= LARGEST_CLASS_BYTES => {
-                let class = (bytes / SMALLEST_CLASS_BYTES).checked_ilog2();
-                Self((1 + if let Some(class) = class { class as u8 } else { 0 }) << Self::SIZE_SHIFT)
-            }
-            _ => Self::NONE,
+        if bytes > LARGEST_CLASS_BYTES {
+            return Self::NONE;
         }
+        let at_most =
+            if bytes < SMALLEST_CLASS_BYTES { SMALLEST_CLASS_BYTES } else { bytes.next_power_of_two() };
+        let class = 1 + (at_most / SMALLEST_CLASS_BYTES).ilog2() as u8;
+        Self(class << Self::SIZE_SHIFT)
     }
 
     /// How many bytes the message has at most, if its sender said so: a power of two from 4 KiB to 64 MiB. A hint, as good as
@@ -221,6 +221,13 @@ impl Header {
     #[must_use]
     pub const fn is_extended(&self) -> bool {
         self.flags.contains(Flags::EXTENDED)
+    }
+
+    /// Bytes of the payload's extension, 8 or none.
+    #[inline(always)]
+    #[must_use]
+    pub(crate) const fn extension_bytes(&self) -> usize {
+        if self.is_extended() { size_of::<u64>() } else { 0 }
     }
 
     /// The header of the whole message: without what a fragment's says of its place.
