@@ -15,7 +15,7 @@ use ringwire::server::Failure;
 use ringwire::{Client, Server};
 
 use super::arena::Arena;
-use super::limits::{futex_block_peer, line_block_peer};
+use super::limits::{futex_block_peer, line_block_peer, wake_peer};
 use super::machine::{pin, unpin};
 use super::mode::Mode;
 use super::rtt::{Arguments, Block, Run, limit_per_block, schedule};
@@ -32,6 +32,8 @@ const MAX_RING_BYTES: u32 = 1 << 30;
 pub struct PeerArguments {
     directory: PathBuf,
     arena: String,
+    /// For bare wake-ups.
+    waking: String,
     size: usize,
     mode: Mode,
     per_block: u32,
@@ -56,13 +58,14 @@ pub(super) fn one_run(arguments: &Arguments) -> Result<Run, Box<dyn Error>> {
     // The second process inherits the cores of this one.
     unpin()?;
     let directory = PrivateDirectory::create()?;
-    let (arena, name) = Arena::create(0)?;
+    let ((arena, name), (waking, waking_name)) = (Arena::create(0)?, Arena::create(0)?);
     let socket_listener = UnixListener::bind(socket_path(directory.path()))?;
     let path = directory.path().to_str().ok_or("temporary directory with a name that is not UTF-8")?;
     let [size, per_block_text] = [arguments.size as u64, per_block.into()].map(|number| number.to_string());
     let pinned = if arguments.pin { "true" } else { "false" };
-    let peer =
-        spawn(["peer", "bench", "call", path, &name, &size, arguments.mode.name(), &per_block_text, pinned])?;
+    let mode = arguments.mode.name();
+    let words = ["peer", "bench", "call", path, &name, &waking_name, &size, mode, &per_block_text, pinned];
+    let peer = spawn(words)?;
     let mut client = Client::builder(server_path(directory.path()))
         .wait_for_server(true)
         .ring_bytes(arguments.ring)
@@ -90,6 +93,9 @@ pub(super) fn one_run(arguments: &Arguments) -> Result<Run, Box<dyn Error>> {
             })?;
             run.socket.extend(block.samples());
             run.socket_ratios.push(p50 / socket_p50);
+            let wake_p50 = block.wakes(&waking, index);
+            run.wakes.extend(block.samples());
+            run.wake_socket_ratios.push(wake_p50 / socket_p50);
         }
     }
     drop((client, socket));
@@ -100,7 +106,7 @@ pub(super) fn one_run(arguments: &Arguments) -> Result<Run, Box<dyn Error>> {
 /// The second process: a server of one client, and an echo over a socket.
 pub fn run_peer(arguments: &PeerArguments) -> Result<(), Box<dyn Error>> {
     let socket = UnixStream::connect(socket_path(&arguments.directory))?;
-    let arena = Arena::open(&arguments.arena)?;
+    let (arena, waking) = (Arena::open(&arguments.arena)?, Arena::open(&arguments.waking)?);
     let told = arguments.clone();
     let server = Server::builder(server_path(&arguments.directory))
         .max_ring_bytes(MAX_RING_BYTES)
@@ -114,6 +120,11 @@ pub fn run_peer(arguments: &PeerArguments) -> Result<(), Box<dyn Error>> {
         .build()?;
     let handle = server.handle();
     let (size, pinned) = (arguments.size, arguments.pinned);
+    thread::spawn(move || {
+        if !pinned || pin(1).is_ok() {
+            wake_peer(&waking);
+        }
+    });
     let echoing = thread::spawn(move || {
         let echoed = echo(socket, size, pinned);
         // The client has gone: both connections end together.

@@ -92,6 +92,28 @@ pub fn futex_block_peer(arena: &Arena, from: u32, count: u32) {
     }
 }
 
+/// One block in which the other side sleeps by futex and this one polls for its word, with a busy pause before each: what a
+/// call takes that wakes its server, and nothing else.
+pub fn wake_block(arena: &Arena, from: u32, count: u32, pause: Duration, samples: &mut Samples) {
+    let (mine, theirs) = arena.pair(0);
+    for value in from..from + count {
+        busy_wait(pause);
+        let started = Instant::now();
+        store_and_wake(mine, value);
+        while theirs.load(Ordering::Acquire) != value {}
+        samples.push(started.elapsed().as_nanos() as u64);
+    }
+}
+
+/// The other side of [`wake_block`], for as long as the process lives.
+pub fn wake_peer(arena: &Arena) {
+    let (theirs, mine) = arena.pair(0);
+    for value in 1.. {
+        sleep_until_value(theirs, value);
+        mine.store(value, Ordering::Release);
+    }
+}
+
 /// Whole buffers handed across by a flag each: a way of moving `bytes` at a time that needs no ring.
 #[derive(Clone, Copy, Debug)]
 pub struct Bulk {

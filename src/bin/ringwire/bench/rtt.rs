@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 
 use super::arena::{Arena, PAIRS};
 use super::call;
-use super::limits::{BLOCK_ROUND_TRIPS, QUICK, futex_block, futex_block_peer, line_block, line_block_peer};
+use super::limits::{
+    BLOCK_ROUND_TRIPS, QUICK, futex_block, futex_block_peer, line_block, line_block_peer, wake_block,
+};
 use super::machine::{busy_wait, pin, steal_ticks, unpin};
 use super::mode::Mode;
 use super::report::{Samples, median, print, rounded};
@@ -121,13 +123,18 @@ pub(super) struct Run {
     /// Over a Unix socket.
     pub(super) socket: Samples,
     pub(super) socket_ratios: Vec<f64>,
+    /// A bare wake-up.
+    pub(super) wakes: Samples,
+    /// Of the wake-up to the socket: what no call can be below that wakes its server.
+    pub(super) wake_socket_ratios: Vec<f64>,
 }
 
 fn summary(arguments: &Arguments, runs: &[Run]) -> Value {
-    let (mut all, mut socket) = (Samples::default(), Samples::default());
+    let (mut all, mut socket, mut wakes) = (Samples::default(), Samples::default(), Samples::default());
     for run in runs {
         all.extend(&run.samples);
         socket.extend(&run.socket);
+        wakes.extend(&run.wakes);
     }
     let limits: Vec<f64> = runs.iter().flat_map(|run| run.limits.iter().copied()).collect();
     let ratios: Vec<f64> = runs.iter().map(|run| median(&run.ratios)).collect();
@@ -147,6 +154,10 @@ fn summary(arguments: &Arguments, runs: &[Run]) -> Value {
         result["socket_share_under_10_us"] = rounded(socket.share_below(10_000)).into();
         result["ratio_to_socket"] = rounded(median(&ratios)).into();
         result["ratio_to_socket_of_runs"] = round_all(&ratios).into();
+        let ratios: Vec<f64> = runs.iter().map(|run| median(&run.wake_socket_ratios)).collect();
+        result["wake_p50_ns"] = wakes.quantile(500).into();
+        result["ratio_of_wake_to_socket"] = rounded(median(&ratios)).into();
+        result["ratio_of_wake_to_socket_of_runs"] = round_all(&ratios).into();
     }
     result
 }
@@ -243,6 +254,13 @@ impl Block {
         }
         run.limits.push(self.samples.quantile(500) as f64);
         Ok(())
+    }
+
+    /// A block of bare wake-ups, the `index`th; says their median in nanoseconds.
+    pub(super) fn wakes(&mut self, arena: &Arena, index: u32) -> f64 {
+        self.samples.clear();
+        wake_block(arena, 1 + index * self.per_block, self.per_block, self.pause, &mut self.samples);
+        self.samples.quantile(500) as f64
     }
 
     fn stream(&mut self, stream: &mut Stream, index: u32, run: &mut Run) -> Result<(), Box<dyn Error>> {
