@@ -43,8 +43,8 @@ pub struct Arguments {
     /// Bytes of such a request, and of its answer
     #[arg(long, default_value_t = 1024)]
     size: usize,
-    /// Time over which they are spread
-    #[arg(long, default_value_t = 20)]
+    /// Time over which they are spread: the longer, the less of theirs is still in the caches
+    #[arg(long, default_value_t = 10)]
     seconds: u32,
     /// Do not ask for the latency class: a connection like all others
     #[arg(long)]
