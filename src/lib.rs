@@ -62,7 +62,8 @@
 //! - **No wake-up is lost**, and no message is torn: the shipped ring and parking code runs under the loom model checker
 //!   (package `loom-tests`), with a weakened variant that must fail for every ordering.
 //! - **A dead peer is noticed**, without heartbeats: within 5 to 10 ms by a thread that spins or sleeps on the ring (100
-//!   where threads queue for the cores, and by a server in the latency class), at once by one that has slept for as long. What it had sent is delivered first. A stopped one is not declared dead.
+//!   where threads queue for the cores, and by a server in the latency class), at once by one that has slept for as long.
+//!   What it had sent is delivered first. A stopped one is not declared dead.
 //!   Step by step: the [crash matrix](transport::crash_matrix).
 //! - **Memory follows the traffic**, not the size of the rings: a quiet connection touches two pages.
 //!

@@ -109,7 +109,7 @@ fn a_call_stands_beside_the_limit_and_with_pauses_beside_a_socket() {
         }
         assert_eq!(result["socket_p50_ns"].is_u64(), pause != "0", "{result}");
         assert_eq!(result["ratio_to_socket"].is_f64(), pause != "0", "{result}");
-        // One wake-up and nothing else: below the socket's two, and its bytes.
+        // What a call that wakes its server cannot be below.
         assert_eq!(result["ratio_of_wake_to_socket"].is_f64(), pause != "0", "{result}");
     }
 }
