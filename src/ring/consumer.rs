@@ -9,7 +9,7 @@ use crate::sync::failpoint::{Failpoint, failpoint};
 use crate::sync::{
     Area, Kernel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, Platform, RecordArea, Word, weak,
 };
-use crate::wait::{Mark, Patience, Waker};
+use crate::wait::{BusyPoll, Mark, Patience, Waker};
 use crate::wire::{Header, HeaderError};
 
 /// Payloads from this size on are asked for as a whole before they are read.
@@ -59,6 +59,7 @@ pub struct Consumer<P: Platform, K> {
     pub(super) waker: Waker,
     pub(super) turns: Turns,
     pub(super) patience: Patience,
+    pub(super) busy_poll: Option<Box<BusyPoll>>,
     /// Only for the control that parks under a generation number.
     pub(super) generation: u32,
     /// A wait has ended with that.
@@ -97,6 +98,7 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
             waker: Waker::default(),
             turns: Turns::default(),
             patience: Patience::default(),
+            busy_poll: None,
             writer_is_gone: false,
             generation: 0,
         }

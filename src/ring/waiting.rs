@@ -2,16 +2,26 @@
 
 use super::consumer::{Consumer, look_at_writer};
 use crate::sync::{Area, Heard, Kernel, Ordering::Relaxed, Platform, RecordArea, Word, weak};
-use crate::wait::{Deadline, Mark, Park, Patience, Slices, Spin, Spinner, WaitError, WaitStrategy};
+use crate::wait::{
+    BusyPoll, Deadline, Habit, LOOK_EVERY_NS, Mark, Park, Patience, Slices, Spin, Spinner, Turn, WaitError,
+    WaitStrategy,
+};
 
 /// After this time on the lifeline a connection rests, and gives memory back. One that is only waiting for its turn among
 /// many would take it again at once (1,000 connections, windows of 16 KiB and more: a sixth of all processor time).
 const REST_NS: u64 = 100_000_000;
+/// Turns that a thread which keeps its core gives up between two looks at the clock, some 0.3 us each.
+const YIELDS_PER_LOOK: u32 = 4;
 
 impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
-    /// Every wait from now on sleeps as [`Patience::steady`] says.
-    pub fn wait_steadily(&mut self) {
-        self.patience = Patience::steady();
+    /// Every wait from now on sleeps as `habit` says.
+    pub fn wait_as(&mut self, habit: &'static Habit) {
+        self.patience = Patience::new(habit);
+    }
+
+    /// Every wait from now on keeps the core first, as `busy_poll` says: for a thread with a real-time priority.
+    pub fn keep_core(&mut self, busy_poll: BusyPoll) {
+        self.busy_poll = Some(Box::new(busy_poll));
     }
 
     /// Waits until [`Consumer::peek`] has something to say, or an [`Interrupter`](super::Interrupter) has. `before_idling` runs once, when
@@ -44,6 +54,9 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
         deadline: Deadline,
         before_idling: impl FnOnce(),
     ) -> Result<(), WaitError> {
+        if self.kernel.take_rousing() {
+            spinner.expect_late_answer();
+        }
         loop {
             // Who parks at once publishes under the same fence as its mark.
             if spinner.strategy() != WaitStrategy::ParkAtOnce {
@@ -73,6 +86,9 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
 
     #[inline(never)]
     fn park(&mut self, deadline: Deadline, before_idling: impl FnOnce()) -> Result<(), WaitError> {
+        if self.poll_busily(deadline)? {
+            return Ok(());
+        }
         if let Some(slices) = self.patience.begin() {
             if self.yield_to_queue(slices.yields) || self.park_in_slices(slices, deadline)? {
                 self.patience.ended_on_word();
@@ -106,6 +122,52 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
                     }
                 }
                 Heard::Bell => {}
+            }
+        }
+    }
+
+    /// Where the thread keeps its core, and no other thread of that core does: says whether the wait is over.
+    fn poll_busily(&mut self, deadline: Deadline) -> Result<bool, WaitError> {
+        let Some(mut busy) = self.busy_poll.take() else { return Ok(false) };
+        let turns = busy.turns();
+        let polled = match turns.try_take() {
+            Some(_permit) => self.poll_between_naps(&mut busy, deadline),
+            None => Ok(false),
+        };
+        match polled {
+            Ok(true) => busy.ended(),
+            _ => busy.sleeps(),
+        }
+        self.busy_poll = Some(busy);
+        polled
+    }
+
+    fn poll_between_naps(&mut self, busy: &mut BusyPoll, deadline: Deadline) -> Result<bool, WaitError> {
+        let mut now_ns = Deadline::now_ns();
+        let mut look_ns = deadline.as_ns().min(now_ns + LOOK_EVERY_NS);
+        busy.begin(now_ns);
+        loop {
+            let is_up = match busy.next(now_ns) {
+                Turn::Sleep => return Ok(false),
+                Turn::Poll => {
+                    busy.between_polls();
+                    self.yield_to_queue(YIELDS_PER_LOOK)
+                }
+                Turn::Nap { until_ns } => {
+                    self.park_on_commit_word(until_ns.min(deadline.as_ns()));
+                    busy.napped(Deadline::now_ns());
+                    self.is_up()
+                }
+            };
+            if is_up {
+                return Ok(true);
+            }
+            now_ns = Deadline::now_ns();
+            if now_ns >= look_ns {
+                if self.look_around(deadline)? {
+                    return Ok(true);
+                }
+                look_ns = deadline.as_ns().min(now_ns + LOOK_EVERY_NS);
             }
         }
     }

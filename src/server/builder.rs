@@ -12,6 +12,7 @@ use super::core::{Core, Settings};
 use super::errors::{DefaultErrorPolicy, ErrorPolicy, Errors};
 use super::handover::Boxes;
 use super::items::{Items, StreamingRequest};
+use super::latency::LatencyCore;
 use super::middleware::Middleware;
 use super::peer::{EventSettings, QueueSettings, WhenFull};
 use super::placement::Placement;
@@ -75,6 +76,7 @@ impl ServerBuilder {
                 placement: Placement::Free,
                 time_slice: Some(DEFAULT_TIME_SLICE),
                 latency_cores: Vec::new(),
+                latency_busy_poll: Duration::ZERO,
             },
             threads: ThreadsConfig { when_shrunk: Some(when_shrunk), ..ThreadsConfig::default() },
             pool: PoolConfig::default(),
@@ -258,7 +260,33 @@ impl ServerBuilder {
     /// a virtual machine, as much time as an answer takes. So it may see the death of its client, or an event that is to be
     /// sent, that much later.
     pub fn latency_class(mut self, core: u32) -> Self {
-        self.settings.latency_cores.push(core);
+        self.settings.latency_cores.push(LatencyCore::new(core));
+        self
+    }
+
+    /// How long a thread of the [latency class](Self::latency_class) keeps its core behind each request, polling for the next
+    /// one; not at all by default.
+    ///
+    /// Nobody has to be woken then, and what an answer needs is still in the caches. The price is the core: while such a
+    /// connection is used, and for `window` behind, other threads without a real-time priority get about 8 % of it, in
+    /// pieces of up to 5 ms, mostly right behind an answer. (They are its owner's choice, since a kernel that finds them
+    /// starved takes 50 ms in every second.) So `window` is longer than the usual time between two requests, 100 ms, say,
+    /// and the process has another core: on a machine of one nothing is kept. Of several connections on one core, one keeps
+    /// it at a time. Without real-time priority there is no polling.
+    ///
+    /// `ringwire bench latency` measures it: `--busy-poll-ms 0` is without.
+    ///
+    /// ```no_run
+    /// # use ringwire::{Error, Server};
+    /// # use std::time::Duration;
+    /// let server = Server::builder("/run/user/1000/engine.sock")
+    ///     .latency_class(0)
+    ///     .latency_busy_poll(Duration::from_millis(100))
+    ///     .build()?;
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn latency_busy_poll(mut self, window: Duration) -> Self {
+        self.settings.latency_busy_poll = window;
         self
     }
 

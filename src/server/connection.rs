@@ -62,7 +62,7 @@ enum Taken {
 
 /// Serves a connection until its end, on the calling thread.
 // Boxed up to here: moved from hand to hand, a stream would leave a copy in each frame, a page of every thread's stack.
-pub(super) fn serve(core: &Core, peer: &Arc<Peer>, stream: BoxedStream) {
+pub(super) fn serve(core: &Arc<Core>, peer: &Arc<Peer>, stream: BoxedStream) {
     // Dropped behind the stream: who waits for the connection's end finds it closed.
     let _ended = Ended { core, peer };
     let mut stream = core.boxes.unpack(stream);

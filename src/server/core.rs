@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::Failure;
 use super::errors::{Action, ErrorClass, ErrorEvent, Errors};
 use super::handover::Boxes;
+use super::latency::LatencyCore;
 use super::middleware::Middleware;
 use super::peer::{EventSettings, Peer, QueueSettings, QueuedEvent, Wanted, WhenFull};
 use super::placement::Placement;
@@ -34,7 +35,15 @@ pub(super) struct Settings {
     pub(super) events: EventSettings,
     pub(super) placement: Placement,
     pub(super) time_slice: Option<Duration>,
-    pub(super) latency_cores: Vec<u32>,
+    pub(super) latency_cores: Vec<LatencyCore>,
+    pub(super) latency_busy_poll: Duration,
+}
+
+impl Settings {
+    /// The core `wanted`, if it is offered.
+    pub(super) fn latency_core(&self, wanted: u32) -> Option<&LatencyCore> {
+        self.latency_cores.iter().find(|core| core.number == wanted)
+    }
 }
 
 /// Shared by the accepting thread, the connections' threads and the handles.

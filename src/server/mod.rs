@@ -230,6 +230,7 @@ mod middleware;
 mod peer;
 mod placement;
 mod registry;
+mod rehearsal;
 mod reply;
 mod serve;
 pub mod shed;

@@ -132,7 +132,7 @@ fn admit(
             }
         }
     }
-    let latency_class = latency_core.is_some_and(|wanted| core.settings.latency_cores.contains(&wanted));
+    let latency_class = latency_core.is_some_and(|wanted| core.settings.latency_core(wanted).is_some());
     Ok(Admission { latency_class })
 }
 

@@ -147,6 +147,11 @@ pub trait Kernel<W> {
     }
     /// Marks the reading half as wanted, behind everything that it is wanted for.
     fn interrupt(&self) {}
+    /// Whether this side has woken the peer from a long sleep since it was last asked: what is waited for then is late.
+    #[inline(always)]
+    fn take_rousing(&self) -> bool {
+        false
+    }
     /// Before [`Kernel::listen`] and the mark in front of it: what [`Kernel::end_listening`] needs is there from now on.
     fn prepare_listening(&self) {}
     /// Wakes the thread of this process that is in [`Kernel::listen`], or is about to be.

@@ -13,6 +13,7 @@ use nix::sys::time::TimeSpec;
 use super::credentials::Credentials;
 use super::limits::last_descriptor;
 use super::options::Negotiated;
+use super::rousing::Rousing;
 use crate::error::{Error, ErrorKind};
 use crate::ring::{RingError, Violation};
 use crate::shm::{Direction, Segment};
@@ -26,7 +27,6 @@ const BELL_BYTES: usize = 64;
 const BELL_READS: usize = 8;
 /// How long a reader that nothing can interrupt listens at a time.
 const SLICE_WITHOUT_BELL_NS: u64 = 100_000_000;
-
 /// A timer wakes within a fraction of this where a core is free.
 const OVERSLEPT_NS: u64 = 1_000_000;
 
@@ -52,6 +52,7 @@ pub(super) struct Connection {
     /// More than none: this side has ended the direction, whoever of its threads still waits there.
     to_server_cut: Counter,
     to_client_cut: Counter,
+    rousing: Rousing,
     _live: Option<LiveGuard>,
 }
 
@@ -71,6 +72,7 @@ impl Connection {
             violations: Counter::new(0),
             to_server_cut: Counter::new(0),
             to_client_cut: Counter::new(0),
+            rousing: Rousing::default(),
             _live: live,
         }
     }
@@ -304,6 +306,7 @@ impl Kernel<NativeWord> for RingKernel {
     }
 
     fn wake(&self, word: &NativeWord) {
+        self.connection.rousing.note(Deadline::now_ns());
         sys::futex_wake(word.as_ptr());
     }
 
@@ -353,7 +356,13 @@ impl Kernel<NativeWord> for RingKernel {
         self.connection.take_in_bells()
     }
 
+    #[inline(always)]
+    fn take_rousing(&self) -> bool {
+        self.connection.rousing.take()
+    }
+
     fn ring_bell(&self) {
+        self.connection.rousing.note(Deadline::now_ns());
         // EAGAIN: the socket is full of bells already. Any other failure is the peer's death, which waits report.
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         let _ = send(self.connection.lifeline.as_raw_fd(), &[1], flags);

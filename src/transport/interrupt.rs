@@ -41,26 +41,28 @@ pub enum Received<'a> {
 pub struct Interrupter(pub(super) ring::Interrupter<NativeArea, RingKernel>);
 
 impl Interrupter {
-    /// Ends the receiver's wait, or its next one: at once where it spins or has slept for 10 ms, within 10 ms (mostly at
-    /// once; 100 ms where threads queue for the cores) where it is just falling asleep. Several before it looks are one.
+    /// Ends the receiver's wait, or its next one: at once where it spins or sleeps on the lifeline, within 10 ms (mostly at
+    /// once; 100 ms where threads queue for the cores, and for a server in the latency class) where it is just falling
+    /// asleep. Several before it looks are one.
     ///
     /// First put what it is wanted for where it will look: that is visible behind the interruption.
     pub fn interrupt(&self) {
         self.0.interrupt::<Native>();
     }
 
-    /// Ends this side's waits, for messages and for room, within 10 ms (100 where threads queue for the cores): the present ones and all further ones, with
-    /// [`ErrorKind::PeerDied`](crate::ErrorKind::PeerDied). What is there can still be received, and what finds room is still
-    /// sent; the peer sees nothing of it.
+    /// Ends this side's waits, for messages and for room, within 10 ms (100 where threads queue for the cores, and for a
+    /// server in the latency class): the present ones and all further ones, with
+    /// [`ErrorKind::PeerDied`](crate::ErrorKind::PeerDied). What is there can still be received, and what finds room is
+    /// still sent; the peer sees nothing of it.
     pub fn end_waits(&self) {
         self.0.kernel().cut_off();
         self.0.kernel().cut_off_other();
         self.interrupt();
     }
 
-    /// Ends the connection whatever its own thread is in the middle of: every wait of both sides ends within 10 ms (100 where threads queue for the cores), or at
-    /// once on the lifeline, with [`ErrorKind::PeerDied`](crate::ErrorKind::PeerDied). What was committed before can still
-    /// be received.
+    /// Ends the connection whatever its own thread is in the middle of: every wait of both sides ends within 10 ms (100 where
+    /// threads queue for the cores, and for a server in the latency class), or at once on the lifeline, with
+    /// [`ErrorKind::PeerDied`](crate::ErrorKind::PeerDied). What was committed before can still be received.
     pub fn hang_up(&self) {
         self.0.kernel().connection().hang_up();
     }

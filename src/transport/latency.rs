@@ -1,15 +1,16 @@
 //! The latency class: threads that answer first, because they own a core's attention.
 
 use std::marker::PhantomData;
-use std::sync::Once;
+use std::sync::{Arc, Once};
 
 use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
 use crate::error::{Error, ErrorKind};
+use crate::sync::Permits;
 use crate::sys::Scheduling;
-use crate::wait::WaitStrategy;
+use crate::wait::{WaitStrategy, online_cores};
 
 /// The real-time priority of the latency class unless asked otherwise: above every thread without one, below the
 /// kernel's own (interrupt threads have 50).
@@ -17,6 +18,21 @@ pub const DEFAULT_LATENCY_PRIORITY: i32 = 10;
 
 /// 0 is the calling thread.
 const THIS_THREAD: Pid = Pid::from_raw(0);
+
+/// What the threads of one core share, of which one polls at a time: more would pass the core on to each other.
+#[derive(Clone, Debug)]
+pub(crate) struct CorePoller(Arc<Permits>);
+
+impl CorePoller {
+    pub(crate) fn new() -> Self {
+        // The only core of a machine is everybody's.
+        Self(Arc::new(Permits::new(u64::from(online_cores() > 1))))
+    }
+
+    pub(super) fn permits(&self) -> Arc<Permits> {
+        Arc::clone(&self.0)
+    }
+}
 
 /// A thread's membership of the latency class: see [`enter_latency_class`]. Dropped, it gives the thread back the cores
 /// and the scheduling that it had.
@@ -75,8 +91,9 @@ impl Drop for LatencyGuard {
 /// own children do not inherit the priority, but they do inherit the core.
 ///
 /// Give both ends the same priority (the server's has [`DEFAULT_LATENCY_PRIORITY`]): then who waits yields the core to the
-/// other, which answers without a system call to wake anybody, and goes to sleep when the answer has been read. `ringwire
-/// bench latency` measures it beside 999 busy connections.
+/// other, which answers without a system call to wake anybody, and goes to sleep when the answer has been read (unless it
+/// [keeps its core](crate::server::ServerBuilder::latency_busy_poll)). `ringwire bench latency` measures it beside 999 busy
+/// connections.
 ///
 /// A real-time priority needs `CAP_SYS_NICE`, or a limit of at least `priority` (`ulimit -r`, `RLIMIT_RTPRIO`). Where it
 /// is refused the thread keeps to the core alone; the first time in a process, a warning is logged.

@@ -1,7 +1,7 @@
 //! Connections: a path names a server, a Unix socket introduces the two sides, shared memory carries everything else.
 //!
 //! No payload byte passes the socket. It carries the handshake, then stays open as the *lifeline*: the kernel closes it
-//! when a process dies, and a reader that has slept for 10 ms is woken through it.
+//! when a process dies, and a reader that has slept for 10 ms (a server's, for 40) is woken through it.
 
 mod accepting;
 mod admission;
@@ -22,10 +22,12 @@ pub mod named;
 mod options;
 mod receiver;
 mod records;
+mod rousing;
 mod sender;
 mod sending;
 mod stash;
 mod stream;
+mod waits;
 
 #[doc = include_str!("crash_matrix.md")]
 pub mod crash_matrix {}
@@ -35,6 +37,7 @@ pub use bytes::ByteStream;
 pub use connect::Connector;
 pub use credentials::{Credentials, PeerPolicy};
 pub use interrupt::{Cancellation, Cancellations, Interrupter, Received, SharedCancellation};
+pub(crate) use latency::CorePoller;
 pub use latency::{DEFAULT_LATENCY_PRIORITY, LatencyGuard, enter_latency_class};
 pub use limits::raise_fd_limit;
 pub use listener::{Incoming, Listener, ListenerBuilder};

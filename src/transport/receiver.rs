@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind};
 use crate::ring::{Consumer, Record, RingError, Tuning};
 use crate::shm::Direction;
 use crate::sync::{Kernel, Native};
-use crate::wait::{Deadline, Spinner, WaitError, WaitStrategy};
+use crate::wait::{Deadline, Spinner, WaitError};
 use crate::wire::Header;
 
 /// A record that is there to be taken.
@@ -38,8 +38,8 @@ impl Found {
 #[derive(Debug)]
 pub struct Receiver {
     pub(super) consumer: Consumer<Native, RingKernel>,
-    spinner: Spinner,
-    timeout: Option<Duration>,
+    pub(super) spinner: Spinner,
+    pub(super) timeout: Option<Duration>,
     pub(super) max_message_bytes: usize,
     pub(super) ring_bytes: u32,
     pub(super) stash: Stash,
@@ -224,28 +224,6 @@ impl Receiver {
         self.timeout
     }
 
-    /// What this half does while it waits.
-    pub fn set_wait_strategy(&mut self, strategy: WaitStrategy) {
-        self.spinner = self.spinner.with_strategy(strategy);
-    }
-
-    /// For a thread of the latency class that waits for requests: the setting and taking back of short timers would take as
-    /// long as an answer. In exchange it sees a peer's death within 100 ms instead of 10.
-    pub(crate) fn wait_steadily(&mut self) {
-        self.consumer.wait_steadily();
-    }
-
-    /// Whether the other half will say when it sends.
-    pub(super) fn sees_sends(&mut self, sees_sends: bool) {
-        self.spinner.sees_sends(sees_sends);
-    }
-
-    /// The other half sends something that the next message may answer.
-    #[inline(always)]
-    pub(crate) fn expect_answer(&mut self) {
-        self.spinner.expect_answer();
-    }
-
     /// Who is on the other side.
     #[must_use]
     pub fn peer(&self) -> Credentials {
@@ -268,17 +246,6 @@ impl Receiver {
         }
     }
 
-    /// Waits for the next record, or for less: poll again afterwards.
-    pub(super) fn wait_until(
-        &mut self,
-        deadline: Deadline,
-        before_idling: impl FnOnce(),
-    ) -> Result<(), Error> {
-        // Not for this wait, but left raised it would end every one.
-        let _ = self.kernel().take_interruption();
-        self.wait(&mut Some(deadline), before_idling)
-    }
-
     /// For who does not wait: whether there is nothing, and never will be.
     pub(crate) fn check_peer(&mut self) -> Result<(), Error> {
         if self.consumer.kernel().peer_is_gone() && self.consumer.poll().is_none() {
@@ -298,24 +265,6 @@ impl Receiver {
     /// Tells the peer that nothing more will be read: as dropping it does. What is there can still be received.
     pub(crate) fn end(&mut self) {
         self.consumer.close();
-    }
-
-    pub(super) fn wait(
-        &mut self,
-        deadline: &mut Option<Deadline>,
-        before_idling: impl FnOnce(),
-    ) -> Result<(), Error> {
-        if deadline.is_some() {
-            self.check_time(deadline)?;
-        }
-        let deadline = *deadline.get_or_insert_with(|| Deadline::after_option(self.timeout));
-        let waited = self.consumer.wait_readable(&mut self.spinner, deadline, before_idling);
-        waited.map_err(|error| self.fail(error.into()))
-    }
-
-    pub(super) fn check_time(&mut self, deadline: &mut Option<Deadline>) -> Result<(), Error> {
-        let deadline = deadline.get_or_insert_with(|| Deadline::after_option(self.timeout));
-        if deadline.has_passed() { Err(self.fail(WaitError::TimedOut.into())) } else { Ok(()) }
     }
 
     #[inline]

@@ -305,11 +305,6 @@ impl Stream {
         self.receiver.set_wait_strategy(strategy);
     }
 
-    /// As [`Receiver::wait_steadily`].
-    pub(crate) fn wait_steadily(&mut self) {
-        self.receiver.wait_steadily();
-    }
-
     /// Messages left out so far under [`Backpressure::Drop`].
     #[must_use]
     pub fn dropped(&self) -> u64 {

@@ -13,6 +13,9 @@ const FIRST_SPIN_NS: u64 = 20_000;
 const MIN_SPIN_NS: u64 = 2_000;
 /// How long a spin after parked waits lasts at the most.
 const PROBE_NS: u64 = 100_000;
+/// And one for a peer that was just woken from a long sleep: its core has been halted so long that it takes 95 to 160 us to
+/// come on a virtual machine, and who sleeps meanwhile has to be woken as well.
+const ROUSING_NS: u64 = 300_000;
 /// At the worst one wait in 128 probes in vain: 0.8 us a wait.
 const MAX_IN_VAIN: u32 = 7;
 /// Polls between two looks at the clock.
@@ -30,8 +33,9 @@ const YIELDS: u32 = 2;
 pub enum WaitStrategy {
     /// Polls without end: the lowest latency (0.4 us a hand-off), at the price of a core for each waiting thread.
     SpinOnly,
-    /// Polls for as long as recent waits suggest (some microseconds; up to 100 after parked waits), never on more than
-    /// `cores - 1` threads of the process at once and ever more rarely where that does not pay; then sleeps.
+    /// Polls for as long as recent waits suggest (some microseconds; up to 100 after parked waits, and 300 for a peer that was
+    /// just woken from a long sleep), never on more than `cores - 1` threads of the process at once and ever more rarely
+    /// where that does not pay; then sleeps.
     ///
     /// A [`Stream`](crate::Stream) that only receives, and catches up with its sender 32 times in a row, lets it get ahead
     /// by 2 us, and by up to 8 us where more than 0.5 GB/s comes: several times the messages a second, for that much
@@ -77,24 +81,36 @@ pub struct Spinner {
     in_vain: u32,
     /// Waits that park at once before the next spin.
     skip: u32,
+    /// The next spin is for a peer that was just woken from a long sleep.
+    rousing: bool,
     chase: Chase,
+}
+
+/// The machine's cores, not those that this process is bound to: a process on a core of its own spins well, for a peer on
+/// another.
+#[must_use]
+pub fn online_cores() -> u64 {
+    let online = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
+    online.and_then(|cores| u64::try_from(cores).ok()).unwrap_or(1)
 }
 
 fn process_permits() -> &'static Permits {
     static PERMITS: std::sync::OnceLock<Permits> = std::sync::OnceLock::new();
-    PERMITS.get_or_init(|| {
-        // The machine's cores, not those that this process is bound to: a process on a core of its own spins well, for a
-        // peer on another.
-        let online = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
-        Permits::new(online.and_then(|cores| u64::try_from(cores).ok()).unwrap_or(1).saturating_sub(1))
-    })
+    PERMITS.get_or_init(|| Permits::new(online_cores().saturating_sub(1)))
 }
 
 impl Spinner {
     /// A policy that follows `strategy`.
     #[must_use]
     pub fn new(strategy: WaitStrategy) -> Self {
-        Self { strategy, recent_ns: FIRST_SPIN_NS / 4, in_vain: 0, skip: 0, chase: Chase::new(false) }
+        Self {
+            strategy,
+            recent_ns: FIRST_SPIN_NS / 4,
+            in_vain: 0,
+            skip: 0,
+            rousing: false,
+            chase: Chase::new(false),
+        }
     }
 
     /// The same with another strategy.
@@ -136,6 +152,13 @@ impl Spinner {
         self.chase.ends();
     }
 
+    /// The peer has just been woken from a long sleep. That is rare, so the next spin neither asks whether others have paid,
+    /// nor says anything about them.
+    #[cold]
+    pub fn expect_late_answer(&mut self) {
+        self.rousing = true;
+    }
+
     /// After a spin that paid, by [`WaitStrategy::SpinThenPark`]: a reader that has caught up with a busy writer again and
     /// again takes from it, with each poll, the very line that it is about to write. It lets it get ahead by some messages,
     /// which then arrive at the speed of a copy. `position` is the reader's.
@@ -172,7 +195,8 @@ impl Spinner {
     }
 
     fn spin_for_window(&mut self, ready: &mut impl FnMut() -> bool) -> Spin {
-        if self.skip > 0 {
+        let rousing = std::mem::take(&mut self.rousing);
+        if self.skip > 0 && !rousing {
             self.skip -= 1;
             return Spin::Park;
         }
@@ -185,17 +209,21 @@ impl Spinner {
             return Spin::Ready;
         }
         self.chase.ends();
-        let window_ns = self.window_ns();
+        let window_ns = if rousing { ROUSING_NS } else { self.window_ns() };
         let started_ns = Deadline::now_ns();
         let mut spent_ns = 0;
         while spent_ns < window_ns {
             if poll_some(ready) {
-                self.succeeded(spent_ns + SHORT_NS);
+                if !rousing {
+                    self.succeeded(spent_ns + SHORT_NS);
+                }
                 return Spin::Ready;
             }
             spent_ns = Deadline::now_ns().saturating_sub(started_ns);
         }
-        self.failed();
+        if !rousing {
+            self.failed();
+        }
         Spin::Park
     }
 
@@ -261,6 +289,30 @@ mod tests {
             parked_before_next_spin(&mut spinner, true);
         }
         assert!((MIN_SPIN_NS..FIRST_SPIN_NS).contains(&spinner.window_ns()));
+    }
+
+    #[test]
+    fn an_answer_that_will_be_late_is_spun_for_whatever_the_last_spins_brought() {
+        let mut spinner = Spinner::new(WaitStrategy::SpinThenPark);
+        for _ in 0..8 {
+            parked_before_next_spin(&mut spinner, false);
+        }
+        let (skip, in_vain) = (spinner.skip, spinner.in_vain);
+        assert_eq!(skip, 127);
+        let started_ns = Deadline::now_ns();
+        let mut polled = false;
+        // Another test may have the only permit.
+        while !polled {
+            spinner.expect_late_answer();
+            let end = spinner.spin(Deadline::NEVER, || {
+                polled = true;
+                false
+            });
+            assert_eq!(end, Spin::Park);
+        }
+        assert!(Deadline::now_ns() - started_ns >= ROUSING_NS);
+        assert_eq!((spinner.skip, spinner.in_vain), (skip, in_vain), "it says nothing about others");
+        assert_eq!(spinner.spin(Deadline::NEVER, || panic!("once only")), Spin::Park);
     }
 
     #[test]

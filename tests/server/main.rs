@@ -7,6 +7,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod busy_poll;
 mod caller;
 mod calls;
 mod cancelling;
