@@ -196,13 +196,17 @@ fn a_stream_of_tokens_loses_none() {
 
 #[test]
 fn the_latency_class_is_measured_beside_busy_connections() {
-    for more in [&[][..], &["--ordinary"]] {
+    for more in [&[][..], &["--busy-poll-ms", "0"], &["--ordinary"]] {
         let mut arguments = vec!["latency", "--quick", "--json", "--others", "300"];
         arguments.extend(more);
         let results = results(&arguments);
         let [result] = &results[..] else { panic!("{results:?}") };
         assert_eq!((result["others"].as_u64(), result["messages"].as_u64()), (Some(3), Some(100)));
-        assert_eq!(result["class"], more.is_empty());
+        assert_eq!(result["class"], more != ["--ordinary"]);
+        assert_eq!(result["busy_poll_ms"], if more.len() == 2 { 0 } else { 100 });
+        // What the machine itself can do stands beside it.
+        let limit = result["realtime"] == true;
+        assert_eq!(result.get("limit_p50_ns").is_some(), limit, "{result}");
         assert!(result["max_ns"].as_u64() >= result["p50_ns"].as_u64(), "{result}");
     }
 }

@@ -53,6 +53,9 @@ pub struct Arguments {
     /// Cores that clients of the latency class may share with their connection's thread
     #[arg(long, value_delimiter = ',', value_name = "CORE")]
     latency_core: Vec<u32>,
+    /// Such a thread keeps its core, polling, for this long behind each request
+    #[arg(long, default_value_t = 0)]
+    latency_busy_poll_ms: u64,
     /// Close connections that ask nothing for this long
     #[arg(long)]
     idle_timeout_ms: Option<u64>,
@@ -116,6 +119,7 @@ fn builder(arguments: &Arguments) -> ServerBuilder {
         uids.push(nix::unistd::geteuid().as_raw());
         builder = builder.accept_from(PeerPolicy::Allow { uids, gids: arguments.allow_gid.clone() });
     }
+    let builder = builder.latency_busy_poll(Duration::from_millis(arguments.latency_busy_poll_ms));
     arguments.latency_core.iter().fold(builder, |builder, core| builder.latency_class(*core))
 }
 

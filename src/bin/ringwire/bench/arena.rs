@@ -68,10 +68,15 @@ impl Arena {
 
 /// Sleeps by futex until `word` holds `value`.
 pub fn sleep_until_value(word: &NativeWord, value: u32) {
+    sleep_until_one_of(word, &[value]);
+}
+
+/// Sleeps until the word holds one of `values`; says which.
+pub fn sleep_until_one_of(word: &NativeWord, values: &[u32]) -> u32 {
     loop {
         let seen = word.load(Ordering::Acquire);
-        if seen == value {
-            return;
+        if values.contains(&seen) {
+            return seen;
         }
         futex_wait(word.as_ptr(), seen, u64::MAX);
     }

@@ -8,13 +8,15 @@ use ringwire::sync::{Area, Native, NativeArea, Ordering, Platform, Word};
 use ringwire::sys::futex_wake;
 use ringwire::transport::{DEFAULT_LATENCY_PRIORITY, enter_latency_class};
 
-use super::arena::{Arena, sleep_until_value};
+use super::arena::{Arena, sleep_until_one_of};
 
 /// In each area: the number of the message; whether the other end sleeps; the message.
 const SLEEPING_OFFSET: u32 = 64;
 const MESSAGE_OFFSET: u32 = 128;
 /// As [`ringwire::WaitStrategy::YieldThenPark`].
 const YIELDS: u32 = 2;
+/// The number of a message that ends the other end.
+const END: u32 = u32::MAX;
 
 /// What an arena for messages of `size` bytes takes.
 pub fn arena_bytes(size: usize) -> usize {
@@ -37,13 +39,18 @@ impl Bare {
     pub fn call(&mut self, request: &[u8]) {
         self.number = self.number.wrapping_add(1);
         hand_over(&self.arena.forth, request, self.number);
-        wait_for(&self.arena.back, self.number);
+        wait_for(&self.arena.back, &[self.number], YIELDS);
         self.arena.back.copy_out(MESSAGE_OFFSET, &mut self.answer);
+    }
+
+    /// The other end's thread ends.
+    pub fn end(self) {
+        hand_over(&self.arena.forth, &[], END);
     }
 }
 
-/// The answering end, on a thread of its own, for as long as the process lives.
-pub fn answer(name: &str, core: u32, size: usize) -> Result<(), Box<dyn Error>> {
+/// The answering end, on a thread of its own, until it is told to end. It gives up so many turns while it waits, then sleeps.
+pub fn answer(name: &str, core: u32, size: usize, yields: Option<u32>) -> Result<(), Box<dyn Error>> {
     let arena = Arena::open(name)?;
     thread::Builder::new().spawn(move || {
         let Ok(_class) = enter_latency_class(core, DEFAULT_LATENCY_PRIORITY) else { return };
@@ -51,7 +58,9 @@ pub fn answer(name: &str, core: u32, size: usize) -> Result<(), Box<dyn Error>> 
         let mut number = 0u32;
         loop {
             number = number.wrapping_add(1);
-            wait_for(&arena.forth, number);
+            if wait_for(&arena.forth, &[number, END], yields.unwrap_or(YIELDS)) == END {
+                return;
+            }
             arena.forth.copy_out(MESSAGE_OFFSET, &mut message);
             hand_over(&arena.back, &message, number);
         }
@@ -70,18 +79,20 @@ fn hand_over(area: &NativeArea, message: &[u8], number: u32) {
     }
 }
 
-/// Until the message `number` is there.
-fn wait_for(area: &NativeArea, number: u32) {
-    let arrived = || area.word(0).load(Ordering::Acquire) == number;
-    for _ in 0..YIELDS {
-        if arrived() {
-            return;
+/// Until one of the messages `numbers` is there; says which.
+fn wait_for(area: &NativeArea, numbers: &[u32], yields: u32) -> u32 {
+    let word = area.word(0);
+    for _ in 0..yields {
+        let number = word.load(Ordering::Acquire);
+        if numbers.contains(&number) {
+            return number;
         }
         thread::yield_now();
     }
     let sleeping = area.word(SLEEPING_OFFSET);
     sleeping.store(1, Ordering::Relaxed);
     Native::fence();
-    sleep_until_value(area.word(0), number);
+    let number = sleep_until_one_of(word, numbers);
     sleeping.store(0, Ordering::Relaxed);
+    number
 }

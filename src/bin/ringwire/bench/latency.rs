@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,8 @@ const STACK_BYTES: usize = 64 << 10;
 const BARE: &str = "bare";
 /// Until all the others send.
 const SETTLE: Duration = Duration::from_secs(1);
+/// Where both cannot go on in turn, so many calls follow one exchange of bare words.
+const BARE_PART: u32 = 10;
 /// Upper ends of the histogram's classes in microseconds.
 const CLASSES_US: [u64; 12] = [2, 3, 4, 5, 7, 10, 15, 20, 50, 100, 1_000, 10_000];
 
@@ -46,6 +48,10 @@ pub struct Arguments {
     /// Time over which they are spread: the longer, the less of theirs is still in the caches
     #[arg(long, default_value_t = 10)]
     seconds: u32,
+    /// How long the server keeps the core behind each request, in milliseconds; 0: its thread sleeps. (Bare words between two
+    /// threads that do the same are measured beside it: in turn if they sleep, before it if they poll)
+    #[arg(long, default_value_t = 100)]
+    busy_poll_ms: u64,
     /// Do not ask for the latency class: a connection like all others
     #[arg(long)]
     ordinary: bool,
@@ -62,6 +68,7 @@ pub struct Arguments {
 pub struct PeerArguments {
     directory: PathBuf,
     connections: usize,
+    busy_poll_ms: u64,
     /// Bytes of a bare message, and the memory for them.
     size: usize,
     arena: Option<String>,
@@ -79,8 +86,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let directory = PrivateDirectory::create()?;
     let path = directory.path().to_str().ok_or("temporary directory with a name that is not UTF-8")?;
     let bare = if arguments.ordinary { None } else { Some(Arena::create(arena_bytes(arguments.size))?) };
-    let (count, size) = ((others + 1).to_string(), arguments.size.to_string());
-    let mut peer = vec!["peer", "bench", "latency", path, &count, &size];
+    let [count, busy_poll_ms, size] = [u64::from(others) + 1, arguments.busy_poll_ms, arguments.size as u64]
+        .map(|number| number.to_string());
+    let mut peer = vec!["peer", "bench", "latency", path, &count, &busy_poll_ms, &size];
     peer.extend(bare.as_ref().map(|(_, name)| name.as_str()));
     let mut server = spawn_heard(peer)?;
     let answers = server.hear()?.trim_end() == BARE;
@@ -90,8 +98,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let stop = Arc::new(Counter::new(0));
     // All are connected before the first of them sends: beside a thousand busy threads each would take its time.
     let clients = (0..others).map(|_| ordinary(address).connect()).collect::<Result<Vec<_>, _>>()?;
-    let mut measured = Measured::connect(address, arguments, bare)?;
-    let crowd = start_crowd(clients, arguments.others_size, &stop)?;
+    // Their threads are there before this one enters the class: they would inherit its core.
+    let begin = Arc::new(Barrier::new(clients.len() + 1));
+    let crowd = start_crowd(clients, arguments.others_size, &begin, &stop)?;
+    let measured = Measured::connect(address, arguments, bare);
+    begin.wait();
+    let mut measured = measured?;
     thread::sleep(SETTLE / part);
     let stolen_before = steal_ticks();
     let samples = measured.sample(arguments, messages, pause);
@@ -107,7 +119,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         CLASSES_US.iter().zip(counts).map(|(us, count)| (format!("below_{us}_us"), count.into())).collect();
     let mut result = json!({
         "bench": "latency", "others": others, "others_size": arguments.others_size, "messages": messages,
-        "size": arguments.size, "class": !arguments.ordinary, "realtime": realtime,
+        "size": arguments.size, "busy_poll_ms": arguments.busy_poll_ms, "class": !arguments.ordinary, "realtime": realtime,
         "below_10_us": rounded(100.0 * samples.share_below(10_000)) , "p50_ns": samples.quantile(500),
         "p99_ns": samples.quantile(990), "p999_ns": samples.quantile(999), "max_ns": samples.quantile(1000),
         "histogram": histogram, "others_answered": answered, "steal_ticks": steal_ticks() - stolen_before,
@@ -128,13 +140,19 @@ fn ordinary(address: &str) -> ClientBuilder {
 
 type Crowd = Vec<thread::JoinHandle<Result<u64, String>>>;
 
-/// Clients that call without pause until `stop`; each says how often it was answered.
-fn start_crowd(clients: Vec<Client>, size: usize, stop: &Arc<Counter>) -> Result<Crowd, Box<dyn Error>> {
+/// Clients that call without pause from `begin` until `stop`; each says how often it was answered.
+fn start_crowd(
+    clients: Vec<Client>,
+    size: usize,
+    begin: &Arc<Barrier>,
+    stop: &Arc<Counter>,
+) -> Result<Crowd, Box<dyn Error>> {
     let mut crowd = Crowd::new();
     for mut client in clients {
-        let (stop, request) = (Arc::clone(stop), vec![7; size]);
+        let (begin, stop, request) = (Arc::clone(begin), Arc::clone(stop), vec![7; size]);
         let run = move || {
             let mut answered = 0;
+            begin.wait();
             while stop.get() == 0 {
                 client.call(ECHO, &request).map_err(|error| error.to_string())?;
                 answered += 1;
@@ -150,7 +168,7 @@ fn start_crowd(clients: Vec<Client>, size: usize, stop: &Arc<Counter>) -> Result
 struct Measured {
     client: Client,
     guard: Option<LatencyGuard>,
-    /// With a real-time priority: what the machine itself can do, in turn with the calls.
+    /// With a real-time priority: what the machine itself can do.
     bare: Option<Bare>,
 }
 
@@ -176,24 +194,46 @@ impl Measured {
         self.client.call_into(ECHO, &request, &mut answer)?;
         let mut samples = Samples::with_capacity(messages as usize);
         let mut limit = Samples::with_capacity(if self.bare.is_some() { messages as usize } else { 0 });
+        let polls = arguments.busy_poll_ms > 0;
+        if let Some(mut bare) = self.bare.take_if(|_| polls) {
+            // Two pairs of threads that poll would take turns: so they do it one after the other.
+            thread::sleep(Duration::from_millis(2 * arguments.busy_poll_ms));
+            for _ in 0..messages.div_ceil(BARE_PART) {
+                limit.push(timed(pause, || {
+                    bare.call(&request);
+                    Ok(())
+                })?);
+            }
+            bare.end();
+        }
         let pause = if self.bare.is_some() { pause / 2 } else { pause };
         for _ in 0..messages {
             if let Some(bare) = &mut self.bare {
-                thread::sleep(pause);
-                let started = Instant::now();
-                bare.call(&request);
-                limit.push(u64::try_from(started.elapsed().as_nanos())?);
+                limit.push(timed(pause, || {
+                    bare.call(&request);
+                    Ok(())
+                })?);
             }
-            thread::sleep(pause);
-            let started = Instant::now();
-            self.client.call_into(ECHO, &request, &mut answer)?;
-            samples.push(u64::try_from(started.elapsed().as_nanos())?);
+            let call = || Ok(self.client.call_into(ECHO, &request, &mut answer)?);
+            samples.push(timed(pause, call)?);
             if answer != request {
                 return Err("a wrong answer".into());
             }
         }
         Ok((samples, limit))
     }
+}
+
+/// How long `call` takes behind a pause, in nanoseconds.
+#[inline(always)]
+fn timed<T>(
+    pause: Duration,
+    call: impl FnOnce() -> Result<T, Box<dyn Error>>,
+) -> Result<u64, Box<dyn Error>> {
+    thread::sleep(pause);
+    let started = Instant::now();
+    call()?;
+    Ok(u64::try_from(started.elapsed().as_nanos())?)
 }
 
 /// The server, which the first process ends.
@@ -204,10 +244,11 @@ pub fn run_peer(arguments: &PeerArguments) -> Result<(), Box<dyn Error>> {
         .max_connections(arguments.connections)
         .wait_strategy(WaitStrategy::ParkAtOnce)
         .latency_class(core)
+        .latency_busy_poll(Duration::from_millis(arguments.busy_poll_ms))
         .build()?;
     let answers = match &arguments.arena {
         None => Err("not asked for".into()),
-        Some(name) => answer(name, core, arguments.size),
+        Some(name) => answer(name, core, arguments.size, (arguments.busy_poll_ms > 0).then_some(u32::MAX)),
     };
     say(&answers.map_or_else(|error| format!("no bare words: {error}"), |()| BARE.to_owned()))?;
     say(path.to_str().ok_or("temporary directory with a name that is not UTF-8")?)?;
