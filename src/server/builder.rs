@@ -269,10 +269,9 @@ impl ServerBuilder {
     ///
     /// Nobody has to be woken then, and what an answer needs is still in the caches. The price is the core: while such a
     /// connection is used, and for `window` behind, other threads without a real-time priority get about 8 % of it, in
-    /// pieces of up to 5 ms, mostly right behind an answer. (They are its owner's choice, since a kernel that finds them
-    /// starved takes 50 ms in every second.) So `window` is longer than the usual time between two requests, 100 ms, say,
-    /// and the process has another core: on a machine of one nothing is kept. Of several connections on one core, one keeps
-    /// it at a time. Without real-time priority there is no polling.
+    /// pieces of up to 5 ms, mostly right behind an answer. (Less, and the kernel would take 50 ms at a stretch for them.)
+    /// Choose a `window` longer than the usual time between two requests, 100 ms, say. On a machine of one core nothing is
+    /// kept; of several connections on one core, one keeps it at a time. Without real-time priority there is no polling.
     ///
     /// `ringwire bench latency` measures it: `--busy-poll-ms 0` is without.
     ///

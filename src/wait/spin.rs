@@ -77,13 +77,39 @@ pub struct Spinner {
     strategy: WaitStrategy,
     /// A running mean of what successful spins took, in nanoseconds.
     recent_ns: u64,
-    /// Spins in vain, one after the other.
-    in_vain: u32,
-    /// Waits that park at once before the next spin.
-    skip: u32,
-    /// The next spin is for a peer that was just woken from a long sleep.
+    usual: Tries,
+    /// Of the long spins, for a peer that was just woken from a long sleep.
+    late: Tries,
+    /// The next spin may be such a one.
     rousing: bool,
     chase: Chase,
+}
+
+/// Whether a spin is worth a try: the more of them were in vain, the fewer are made.
+#[derive(Debug, Default)]
+struct Tries {
+    /// Spins in vain, one after the other.
+    in_vain: u32,
+    /// Waits without a spin before the next.
+    skip: u32,
+}
+
+impl Tries {
+    /// Whether this wait has one.
+    fn is_due(&mut self) -> bool {
+        let due = self.skip == 0;
+        self.skip = self.skip.saturating_sub(1);
+        due
+    }
+
+    fn paid(&mut self) {
+        self.in_vain = 0;
+    }
+
+    fn failed(&mut self) {
+        self.in_vain = (self.in_vain + 1).min(MAX_IN_VAIN);
+        self.skip = (1 << self.in_vain) - 1;
+    }
 }
 
 /// The machine's cores, not those that this process is bound to: a process on a core of its own spins well, for a peer on
@@ -103,14 +129,8 @@ impl Spinner {
     /// A policy that follows `strategy`.
     #[must_use]
     pub fn new(strategy: WaitStrategy) -> Self {
-        Self {
-            strategy,
-            recent_ns: FIRST_SPIN_NS / 4,
-            in_vain: 0,
-            skip: 0,
-            rousing: false,
-            chase: Chase::new(false),
-        }
+        let (usual, late, chase) = (Tries::default(), Tries::default(), Chase::new(false));
+        Self { strategy, recent_ns: FIRST_SPIN_NS / 4, usual, late, rousing: false, chase }
     }
 
     /// The same with another strategy.
@@ -132,7 +152,7 @@ impl Spinner {
 
     /// Length of the next spin in nanoseconds: some times what recent ones took, or long enough for a wake-up.
     fn window_ns(&self) -> u64 {
-        if self.in_vain > 0 { PROBE_NS } else { (self.recent_ns * 4).clamp(MIN_SPIN_NS, PROBE_NS) }
+        if self.usual.in_vain > 0 { PROBE_NS } else { (self.recent_ns * 4).clamp(MIN_SPIN_NS, PROBE_NS) }
     }
 
     /// Polls `ready` for the window's length; where that has no end, until `deadline` or the next look at the latest.
@@ -152,8 +172,8 @@ impl Spinner {
         self.chase.ends();
     }
 
-    /// The peer has just been woken from a long sleep. That is rare, so the next spin neither asks whether others have paid,
-    /// nor says anything about them.
+    /// The peer has just been woken from a long sleep: the next spin outlasts that, unless such spins have been in vain. The
+    /// usual ones say nothing about it, nor it about them.
     #[cold]
     pub fn expect_late_answer(&mut self) {
         self.rousing = true;
@@ -195,9 +215,8 @@ impl Spinner {
     }
 
     fn spin_for_window(&mut self, ready: &mut impl FnMut() -> bool) -> Spin {
-        let rousing = std::mem::take(&mut self.rousing);
-        if self.skip > 0 && !rousing {
-            self.skip -= 1;
+        let rousing = std::mem::take(&mut self.rousing) && self.late.is_due();
+        if !rousing && !self.usual.is_due() {
             return Spin::Park;
         }
         let Some(_permit) = process_permits().try_take() else {
@@ -214,27 +233,26 @@ impl Spinner {
         let mut spent_ns = 0;
         while spent_ns < window_ns {
             if poll_some(ready) {
-                if !rousing {
+                if rousing {
+                    self.late.paid();
+                } else {
                     self.succeeded(spent_ns + SHORT_NS);
                 }
                 return Spin::Ready;
             }
             spent_ns = Deadline::now_ns().saturating_sub(started_ns);
         }
-        if !rousing {
-            self.failed();
+        if rousing {
+            self.late.failed();
+        } else {
+            self.usual.failed();
         }
         Spin::Park
     }
 
     fn succeeded(&mut self, spent_ns: u64) {
-        self.recent_ns = if self.in_vain > 0 { spent_ns } else { (self.recent_ns * 7 + spent_ns) / 8 };
-        self.in_vain = 0;
-    }
-
-    fn failed(&mut self) {
-        self.in_vain = (self.in_vain + 1).min(MAX_IN_VAIN);
-        self.skip = (1 << self.in_vain) - 1;
+        self.recent_ns = if self.usual.in_vain > 0 { spent_ns } else { (self.recent_ns * 7 + spent_ns) / 8 };
+        self.usual.paid();
     }
 }
 
@@ -284,7 +302,7 @@ mod tests {
             assert_eq!(spinner.window_ns(), PROBE_NS);
         }
         parked_before_next_spin(&mut spinner, true);
-        assert_eq!(spinner.skip, 0);
+        assert_eq!(spinner.usual.skip, 0);
         for _ in 0..40 {
             parked_before_next_spin(&mut spinner, true);
         }
@@ -297,7 +315,7 @@ mod tests {
         for _ in 0..8 {
             parked_before_next_spin(&mut spinner, false);
         }
-        let (skip, in_vain) = (spinner.skip, spinner.in_vain);
+        let (skip, in_vain) = (spinner.usual.skip, spinner.usual.in_vain);
         assert_eq!(skip, 127);
         let started_ns = Deadline::now_ns();
         let mut polled = false;
@@ -311,7 +329,14 @@ mod tests {
             assert_eq!(end, Spin::Park);
         }
         assert!(Deadline::now_ns() - started_ns >= ROUSING_NS);
-        assert_eq!((spinner.skip, spinner.in_vain), (skip, in_vain), "it says nothing about others");
+        assert_eq!(
+            (spinner.usual.skip, spinner.usual.in_vain),
+            (skip, in_vain),
+            "it says nothing about others"
+        );
+        assert_eq!(spinner.late.skip, 1);
+        spinner.expect_late_answer();
+        assert_eq!(spinner.spin(Deadline::NEVER, || panic!("in vain, it gets rarer itself")), Spin::Park);
         assert_eq!(spinner.spin(Deadline::NEVER, || panic!("once only")), Spin::Park);
     }
 
