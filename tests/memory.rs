@@ -85,18 +85,37 @@ fn what_a_burst_left_behind_is_given_back_by_later_sends() {
     let _watchdog = Watchdog::start();
     let (mut one, mut two) = Stream::pair_with(1 << 20, WaitStrategy::ParkAtOnce).unwrap();
     burst(&mut one, &mut two);
-    assert!(most_resident() >= 250, "{} pages", most_resident());
-    thread::sleep(Duration::from_millis(120));
-    // Two boundaries of a kilobyte: back to the start of the area, and then the rest is given back.
-    for _ in 0..40 {
-        one.send(EVENT, &[4; 64]).unwrap();
-        while two.try_receive().unwrap().is_some() {}
+    // For 100 ms it might be taken again, and in another 100 ms it was not.
+    for _ in 0..2 {
+        assert!(most_resident() >= 250, "{} pages", most_resident());
+        thread::sleep(Duration::from_millis(120));
+        // Two boundaries of a kilobyte: back to the start of the area, and then the rest is given back.
+        for _ in 0..40 {
+            one.send(EVENT, &[4; 64]).unwrap();
+            while two.try_receive().unwrap().is_some() {}
+        }
     }
     assert!(most_resident() <= 8, "{} pages", most_resident());
     // And the ring is as good as before.
     burst(&mut one, &mut two);
     one.send(EVENT, &[5; 900]).unwrap();
     assert_eq!(two.receive().unwrap().payload().to_vec(), [5; 900]);
+}
+
+#[test]
+fn what_bursts_take_again_and_again_stays() {
+    let _alone = alone();
+    let _watchdog = Watchdog::start();
+    let (mut one, mut two) = Stream::pair_with(1 << 20, WaitStrategy::ParkAtOnce).unwrap();
+    for _ in 0..20 {
+        burst(&mut one, &mut two);
+        for _ in 0..40 {
+            one.send(EVENT, &[4; 64]).unwrap();
+            while two.try_receive().unwrap().is_some() {}
+        }
+        thread::sleep(Duration::from_millis(30));
+        assert!(most_resident() >= 250, "{} pages", most_resident());
+    }
 }
 
 #[test]

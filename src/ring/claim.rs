@@ -42,7 +42,7 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
         let step = align8(HEADER_BYTES + payload_bytes as u32);
         if self.offset(self.tail) == 0 && self.tail > self.tuning.start {
             // A lap that ended without padding.
-            self.high_water = self.ring_bytes;
+            self.extent.wrote(self.ring_bytes);
         }
         let mut look_again = false;
         if self.tail + u64::from(step) > self.boundary {
@@ -52,7 +52,7 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
         if step > left {
             self.make_room(if P::breaks(weak::PAD_AND_RECORD_ROOM) { left + step } else { left })?;
             self.pad(left);
-            self.high_water = self.ring_bytes;
+            self.extent.wrote(self.ring_bytes);
         }
         self.make_room(step)?;
         let end = self.tail + u64::from(step);
@@ -179,7 +179,7 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
     }
 
     fn pad(&mut self, bytes: u32) {
-        self.high_water = self.high_water.max(self.offset(self.tail) + TRAILING_BYTES);
+        self.extent.wrote(self.offset(self.tail) + TRAILING_BYTES);
         failpoint(Failpoint::PadClaimed);
         self.put(PADDING | bytes, bytes);
         failpoint(Failpoint::PadPut);

@@ -22,6 +22,7 @@
 mod arm;
 mod claim;
 mod consumer;
+mod extent;
 mod interrupt;
 mod payload;
 mod producer;

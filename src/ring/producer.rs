@@ -3,6 +3,7 @@
 use core::fmt;
 
 use super::claim::next_boundary;
+use super::extent::Extent;
 use super::{CLOSED, HEADER_BYTES, RingError, Slot, Tuning, Violation, align8};
 use crate::sync::failpoint::{Failpoint, failpoint};
 use crate::sync::{Area, Kernel, Ordering::Relaxed, Ordering::Release, Platform, RecordArea, Word, weak};
@@ -42,9 +43,7 @@ pub struct Producer<P: Platform, K> {
     pub(super) free_until: u64,
     /// Bytes that the last claim lacked room for.
     pub(super) wanted: u32,
-    /// The end of the memory written since the last trim, as an offset.
-    pub(super) high_water: u32,
-    pub(super) trimmed_ns: u64,
+    pub(super) extent: Extent,
     /// Nothing more is sent: this side closed, the reader has gone, or it broke the protocol.
     pub(super) closed: bool,
     pub(super) violation: Option<Violation>,
@@ -86,8 +85,7 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
             // The first record looks.
             free_until: 0,
             wanted: 0,
-            high_water: 0,
-            trimmed_ns: 0,
+            extent: Extent::default(),
             closed: false,
             violation: None,
             waker: Waker::default(),

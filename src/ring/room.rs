@@ -7,8 +7,6 @@ use crate::wait::{Deadline, LOOK_EVERY_NS, Mark, Park, Spin, Spinner, WaitError}
 
 /// A burst that left no more than this behind is not worth a system call.
 const TRIM_FROM_BYTES: u32 = 4 * 4096;
-/// A producer trims at most this often while it is in use.
-const TRIM_EVERY_NS: u64 = 100_000_000;
 
 impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
     /// After [`RingError::Full`]: waits until the room may be there, or for one slice of 5 ms. Try again afterwards.
@@ -74,34 +72,31 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
     pub fn trim_idle(&mut self) {
         // Whatever comes after a rest need not be another burst.
         self.restart_from = 0;
-        if self.high_water.max(self.offset(self.tail)) <= TRIM_FROM_BYTES
-            || !self.is_drained().unwrap_or(false)
-        {
+        let offset = self.offset(self.tail);
+        let used = self.extent.used().max(offset);
+        if used <= TRIM_FROM_BYTES || !self.is_drained().unwrap_or(false) {
             return;
         }
-        let offset = self.offset(self.tail);
-        let used = self.high_water.max(offset);
         failpoint(Failpoint::TrimIdle);
         self.kernel.discard(0, offset);
         failpoint(Failpoint::TrimmedBelow);
         // Not the word at `tail`: the reader polls it, and *closed* will stand there.
         self.kernel.discard(offset + TRAILING_BYTES, used.max(offset + TRAILING_BYTES));
         failpoint(Failpoint::TrimmedAbove);
-        self.high_water = offset + TRAILING_BYTES;
-        self.trimmed_ns = Deadline::now_ns();
+        self.extent.cut(offset + TRAILING_BYTES, Deadline::now_ns());
     }
 
-    /// As [`Producer::trim_idle`], at most every 100 ms: for a connection that rests between two turns of an event loop,
-    /// however short.
+    /// As [`Producer::trim_idle`], at most every 100 ms, or more rarely if that is in vain: for a connection that rests
+    /// between two turns of an event loop, however short.
     pub fn trim_between_turns(&mut self) {
-        if self.high_water > TRIM_FROM_BYTES && Deadline::now_ns() - self.trimmed_ns >= TRIM_EVERY_NS {
+        if self.extent.used() > TRIM_FROM_BYTES && self.extent.is_due(Deadline::now_ns()) {
             self.trim_idle();
         }
     }
 
     /// Whether a burst has left enough behind what a record at `offset` needs.
     pub(super) fn is_worth_trimming(&self, offset: u32, step: u32) -> bool {
-        self.high_water.saturating_sub(offset + step + TRAILING_BYTES) > TRIM_FROM_BYTES
+        self.extent.used().saturating_sub(offset + step + TRAILING_BYTES) > TRIM_FROM_BYTES
     }
 
     /// On a send that finds its ring drained: the reader waits at `offset` and has released everything, the padding too
@@ -115,12 +110,17 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
     #[cold]
     fn trim_above(&mut self, keep: u32) {
         let now_ns = Deadline::now_ns();
-        if now_ns - self.trimmed_ns >= TRIM_EVERY_NS {
+        if !self.extent.is_due(now_ns) {
+            return;
+        }
+        // What is in use will be in use again.
+        let keep = keep.max(self.extent.begin_again(now_ns));
+        let used = self.extent.used();
+        if used.saturating_sub(keep) > TRIM_FROM_BYTES {
             failpoint(Failpoint::TrimBehind);
-            self.kernel.discard(keep, self.high_water);
+            self.kernel.discard(keep, used);
             failpoint(Failpoint::TrimmedBehind);
-            self.high_water = keep;
-            self.trimmed_ns = now_ns;
+            self.extent.cut(keep, now_ns);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The second process: gets the connection ready, arms its failpoint, and does what it is killed at.
 
+use std::thread;
 use std::time::Duration;
 
 use ringwire::sync::failpoint::{Failpoint, arm};
@@ -166,11 +167,15 @@ impl Victim {
         self.stream.receive().unwrap();
     }
 
-    /// The first message restarts, the second finds the burst's memory behind itself.
+    /// The first message restarts, the second finds the burst's memory behind itself, the third that nobody has used it for
+    /// 100 ms.
     fn send_after_a_burst(mut self) {
         self.burst();
-        self.send(HALF_BYTES);
-        self.let_take();
+        for _ in 0..2 {
+            self.send(HALF_BYTES);
+            self.let_take();
+        }
+        thread::sleep(Duration::from_millis(110));
         arm_when_told();
         self.send(HALF_BYTES);
     }
