@@ -196,7 +196,7 @@ fn a_stream_of_tokens_loses_none() {
 
 #[test]
 fn the_latency_class_is_measured_beside_busy_connections() {
-    for more in [&[][..], &["--busy-poll-ms", "0"], &["--ordinary"]] {
+    for more in [&[][..], &["--busy-poll-ms", "0"], &["--ordinary"], &["--cold"]] {
         let mut arguments = vec!["latency", "--quick", "--json", "--others", "300"];
         arguments.extend(more);
         let results = results(&arguments);
@@ -204,6 +204,7 @@ fn the_latency_class_is_measured_beside_busy_connections() {
         assert_eq!((result["others"].as_u64(), result["messages"].as_u64()), (Some(3), Some(100)));
         assert_eq!(result["class"], more != ["--ordinary"]);
         assert_eq!(result["busy_poll_ms"], if more.len() == 2 { 0 } else { 100 });
+        assert_eq!(result["rehearsed"], more != ["--cold"]);
         // What the machine itself can do stands beside it.
         let limit = result["realtime"] == true;
         assert_eq!(result.get("limit_p50_ns").is_some(), limit, "{result}");

@@ -31,7 +31,7 @@
 //!
 //! [`Client::call_into`] brings the response into a buffer of the caller, [`Client::call_with`] writes the request and
 //! reads the response in the ring, [`Client::call_typed`] sends and receives values. [`Client::request`] gives a call a
-//! deadline of its own.
+//! deadline of its own. [`rehearse_until`] sees to it that a call is as short as in a loop though it comes rarely.
 //!
 //! # Pipelining
 //!
@@ -110,6 +110,7 @@ mod pipeline;
 pub mod pool;
 mod queue;
 pub mod reconnect;
+mod rehearsal;
 mod reply;
 mod request;
 mod server_info;
@@ -129,6 +130,7 @@ pub use items::Items;
 pub use pool::{ClientPool, ClientPoolBuilder, ClientPoolMetrics, PooledClient};
 pub use queue::EventPolicy;
 pub use reconnect::{ReconnectingBuilder, ReconnectingClient};
+pub use rehearsal::rehearse_until;
 pub use reply::Reply;
 pub use request::Call;
 pub use server_info::ServerInfo;

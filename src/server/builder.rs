@@ -273,7 +273,9 @@ impl ServerBuilder {
     /// Choose a `window` longer than the usual time between two requests, 100 ms, say. On a machine of one core nothing is
     /// kept; of several connections on one core, one keeps it at a time. Without real-time priority there is no polling.
     ///
-    /// `ringwire bench latency` measures it: `--busy-poll-ms 0` is without.
+    /// A client that knows when it will call next can do without, or have both: see
+    /// [`rehearse_until`](crate::client::rehearse_until). `ringwire bench latency` measures it: `--busy-poll-ms 0` is
+    /// without, `--cold` without rehearsals.
     ///
     /// ```no_run
     /// # use ringwire::{Error, Server};

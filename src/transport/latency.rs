@@ -92,8 +92,8 @@ impl Drop for LatencyGuard {
 ///
 /// Give both ends the same priority (the server's has [`DEFAULT_LATENCY_PRIORITY`]): then who waits yields the core to the
 /// other, which answers without a system call to wake anybody, and goes to sleep when the answer has been read (unless it
-/// [keeps its core](crate::server::ServerBuilder::latency_busy_poll)). `ringwire bench latency` measures it beside 999 busy
-/// connections.
+/// [keeps its core](crate::server::ServerBuilder::latency_busy_poll)). What is called rarely is best
+/// [rehearsed](crate::client::rehearse_until). `ringwire bench latency` measures it beside 999 busy connections.
 ///
 /// A real-time priority needs `CAP_SYS_NICE`, or a limit of at least `priority` (`ulimit -r`, `RLIMIT_RTPRIO`). Where it
 /// is refused the thread keeps to the core alone; the first time in a process, a warning is logged.

@@ -12,6 +12,7 @@ mod endings;
 mod events;
 mod pipeline;
 mod processes;
+mod rehearsal;
 mod soak;
 mod streams;
 

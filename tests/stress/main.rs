@@ -105,6 +105,10 @@ fn the_latency_class_is_measured_beside_others() {
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(result["measured"]["messages"], 300, "{said}");
     assert!(result["measured"]["others_answered"].as_u64().unwrap() > 0, "{said}");
+    assert_eq!(
+        (&result["not_rehearsed"]["messages"], &result["not_rehearsed"]["rehearsed"]),
+        (&150.into(), &false.into())
+    );
     assert!(result["slowest_ns"].as_u64().unwrap() > 0, "{said}");
 }
 

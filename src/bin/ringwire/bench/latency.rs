@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use ringwire::client::ECHO;
+use ringwire::client::{ECHO, rehearse_until};
 use ringwire::transport::{Counter, DEFAULT_LATENCY_PRIORITY, LatencyGuard, enter_latency_class};
 use ringwire::{Client, ClientBuilder, Server, WaitStrategy};
 use serde_json::json;
@@ -52,6 +52,9 @@ pub struct Arguments {
     /// threads that do the same are measured beside it: in turn if they sleep, before it if they poll)
     #[arg(long, default_value_t = 100)]
     busy_poll_ms: u64,
+    /// Do not rehearse: each request finds a way that nobody has gone since the last
+    #[arg(long)]
+    cold: bool,
     /// Do not ask for the latency class: a connection like all others
     #[arg(long)]
     ordinary: bool,
@@ -119,7 +122,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         CLASSES_US.iter().zip(counts).map(|(us, count)| (format!("below_{us}_us"), count.into())).collect();
     let mut result = json!({
         "bench": "latency", "others": others, "others_size": arguments.others_size, "messages": messages,
-        "size": arguments.size, "busy_poll_ms": arguments.busy_poll_ms, "class": !arguments.ordinary, "realtime": realtime,
+        "size": arguments.size, "busy_poll_ms": arguments.busy_poll_ms, "rehearsed": !arguments.cold,
+        "class": !arguments.ordinary, "realtime": realtime,
         "below_10_us": rounded(100.0 * samples.share_below(10_000)) , "p50_ns": samples.quantile(500),
         "p99_ns": samples.quantile(990), "p999_ns": samples.quantile(999), "max_ns": samples.quantile(1000),
         "histogram": histogram, "others_answered": answered, "steal_ticks": steal_ticks() - stolen_before,
@@ -214,8 +218,16 @@ impl Measured {
                     Ok(())
                 })?);
             }
-            let call = || Ok(self.client.call_into(ECHO, &request, &mut answer)?);
-            samples.push(timed(pause, call)?);
+            let mut call = || self.client.call_into(ECHO, &request, &mut answer).map(drop);
+            let due = Instant::now() + pause;
+            if arguments.cold {
+                thread::sleep(pause);
+            } else {
+                rehearse_until(due, &mut call)?;
+            }
+            let started = Instant::now();
+            call()?;
+            samples.push(u64::try_from(started.elapsed().as_nanos())?);
             if answer != request {
                 return Err("a wrong answer".into());
             }

@@ -32,14 +32,18 @@ pub fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     let form = options.form();
     let (others, messages, seconds) =
         form.choose(("40", "300", "1"), ("999", "10000", "10"), ("999", "10000", "600"));
-    let settings = |messages| ["--others", others, "--messages", messages, "--seconds", seconds, "--json"];
-    let measured = measure(&settings(messages))?;
+    let over =
+        |messages, seconds| ["--others", others, "--messages", messages, "--seconds", seconds, "--json"];
+    let measured = measure(&over(messages, seconds))?;
     let answered = measured["messages"].as_u64().unwrap_or(0);
     let is_realtime = measured["realtime"] == true;
     verdict.note("measured", measured.clone());
+    // With the same time between two requests.
+    let (fewer, shorter) = form.choose(("150", "1"), (messages, seconds), ("1000", "60"));
+    verdict.note("not_rehearsed", measure(&[&over(fewer, shorter)[..], &["--cold"]].concat())?);
     if geteuid().is_root() {
         // Behind a thousand others, each of its requests takes its turn: some 20 ms.
-        let fewer = settings(form.choose("100", "500", messages));
+        let fewer = over(form.choose("100", "500", messages), seconds);
         let beside = measure(&[&fewer[..], &["--unprivileged"]].concat());
         // It needs a way to the program and to the temporary directory that is open to everybody.
         verdict.note("without_privileges", beside.unwrap_or_else(|error| error.to_string().into()));
