@@ -77,13 +77,14 @@ impl Client {
     /// Waits for the answer to any of the requests that were submitted, and hands it out with its ticket; `None` if there
     /// is none under way.
     ///
-    /// Answers that came while the caller waited for others have their turn first. The inner result is the answer's own.
+    /// Answers come out in the order in which they arrived, also those that came while the caller waited for others, or for
+    /// room. The inner result is the answer's own.
     ///
     /// # Errors
     /// As [`Client::collect`], for the connection.
     #[expect(clippy::type_complexity, reason = "a type of its own would hide what it is")]
     pub fn collect_any(&mut self) -> Result<Option<(Ticket, Result<Reply<'_>, Error>)>, Error> {
-        let (slot, arrived) = if let Some(slot) = self.state.tickets.any_ready() {
+        let (slot, arrived) = if let Some(slot) = self.state.tickets.first_ready() {
             (slot, Arrived::Stored)
         } else {
             let Some((due, deadline)) = self.state.tickets.first_due() else { return Ok(None) };
@@ -107,7 +108,7 @@ impl Client {
     /// As [`Client::collect_any`].
     #[expect(clippy::type_complexity, reason = "as above")]
     pub fn try_collect_any(&mut self) -> Result<Option<(Ticket, Result<Reply<'_>, Error>)>, Error> {
-        let (slot, arrived) = match self.state.tickets.any_ready() {
+        let (slot, arrived) = match self.state.tickets.first_ready() {
             Some(slot) => (slot, Arrived::Stored),
             None => {
                 self.check_receiving()?;
@@ -125,7 +126,7 @@ impl Client {
 
     pub(super) fn await_any(&mut self, deadline: Deadline) -> Result<(usize, Arrived), Error> {
         self.end_abandoned(deadline)?;
-        if let Some(slot) = self.state.tickets.any_ready() {
+        if let Some(slot) = self.state.tickets.first_ready() {
             return Ok((slot, Arrived::Stored));
         }
         let (sender, receiver) = self.stream.halves();

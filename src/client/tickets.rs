@@ -51,6 +51,8 @@ pub(super) struct Entry {
     /// The kind of the answer that waits here, or of the last one that did.
     pub(super) kind: Kind,
     pub(super) fault: Option<Fault>,
+    /// Which of the answers that had to wait the last one here was.
+    arrival: u64,
     /// The answer as far as it has come, where it could not be handed out from the ring.
     pub(super) bytes: Vec<u8>,
 }
@@ -63,6 +65,7 @@ const UNUSED: Entry = Entry {
     expected: Expected::Response,
     kind: Kind::Response,
     fault: None,
+    arrival: 0,
     bytes: Vec::new(),
 };
 
@@ -79,8 +82,8 @@ pub(super) struct Tickets {
     cancelled: u64,
     /// Those that the program has a [`Ticket`] of.
     submitted: u64,
-    /// Where the search for an answer to any of them goes on.
-    turn: u32,
+    /// Answers that had to wait, so far.
+    arrivals: u64,
 }
 
 /// Whose an answer is.
@@ -108,7 +111,7 @@ impl Tickets {
             abandoned: 0,
             cancelled: 0,
             submitted: 0,
-            turn: 0,
+            arrivals: 0,
         }
     }
 
@@ -186,6 +189,8 @@ impl Tickets {
 
     /// The final answer has arrived, and waits in the entry.
     pub(super) fn set_ready(&mut self, slot: usize) {
+        self.arrivals += 1;
+        self.entry_mut(slot).arrival = self.arrivals;
         self.ready |= bit(slot);
     }
 
@@ -257,31 +262,28 @@ impl Tickets {
         self.free == u64::MAX
     }
 
-    /// A ticket whose answer waits: each in its turn.
-    pub(super) fn any_ready(&mut self) -> Option<usize> {
-        let ready = self.ready & self.submitted;
-        if ready == 0 {
-            return None;
-        }
-        let slot = (ready.rotate_right(self.turn).trailing_zeros() + self.turn) % u64::BITS;
-        self.turn = slot + 1;
-        Some(slot as usize)
+    /// The ticket whose answer has waited longest.
+    #[inline]
+    pub(super) fn first_ready(&self) -> Option<usize> {
+        slots(self.ready & self.submitted).min_by_key(|slot| self.entry(*slot).arrival)
     }
 
     /// The ticket that the program has had no answer to and whose deadline is the first; `None` if it has none.
     pub(super) fn first_due(&self) -> Option<(usize, Deadline)> {
-        let mut rest = self.submitted & !self.ready;
-        let mut first: Option<(usize, Deadline)> = None;
-        while rest != 0 {
-            let slot = rest.trailing_zeros() as usize;
-            rest &= rest - 1;
-            let deadline = self.entry(slot).deadline;
-            if first.is_none_or(|(_, earliest)| deadline < earliest) {
-                first = Some((slot, deadline));
-            }
-        }
-        first
+        let due = slots(self.submitted & !self.ready).map(|slot| (slot, self.entry(slot).deadline));
+        due.min_by_key(|(_, deadline)| *deadline)
     }
+}
+
+/// The slots whose bits are set.
+#[inline(always)]
+fn slots(mut mask: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let slot = mask.trailing_zeros() as usize;
+        let some = mask != 0;
+        mask &= mask.wrapping_sub(1);
+        some.then_some(slot)
+    })
 }
 
 #[inline(always)]
@@ -363,20 +365,21 @@ mod tests {
     }
 
     #[test]
-    fn answers_that_wait_are_found_in_turn() {
+    fn answers_that_wait_are_found_in_the_order_in_which_they_came() {
         let mut tickets = Tickets::new();
         for _ in 0..64 {
             let _ = begin(&mut tickets);
         }
-        for slot in [3, 40, 63] {
+        for slot in [40, 63, 3, 0] {
             tickets.set_ready(slot);
         }
-        let found: Vec<_> = (0..6).map(|_| tickets.any_ready().unwrap()).collect();
-        assert_eq!(found, [3, 40, 63, 3, 40, 63]);
-        for slot in found {
+        tickets.abandon(63);
+        let mut found = Vec::new();
+        while let Some(slot) = tickets.first_ready() {
             tickets.finish(slot);
+            found.push(slot);
         }
-        assert_eq!(tickets.any_ready(), None);
+        assert_eq!(found, [40, 3, 0]);
     }
 
     #[test]

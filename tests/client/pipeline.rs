@@ -95,6 +95,35 @@ fn any_answer_comes_with_its_ticket() {
     );
 }
 
+/// Some while a call waits for its own, the others when they are asked for.
+#[test]
+fn answers_come_out_in_the_order_in_which_they_arrived() {
+    const REQUESTS: usize = 20;
+    let order = || (0..REQUESTS).map(|place| place * 7 % REQUESTS);
+    both_ways(
+        |builder| builder,
+        |mut peer| {
+            let asked = gather(&mut peer, REQUESTS + 1);
+            for (place, number) in order().enumerate() {
+                if place == REQUESTS / 2 {
+                    peer.respond(&asked[REQUESTS], b"mine");
+                }
+                peer.respond(&asked[number], b"");
+            }
+            peer.echo();
+        },
+        |mut client| {
+            let tickets: Vec<_> = (0..REQUESTS).map(|_| client.submit(WORK, b"").unwrap()).collect();
+            assert_eq!(client.call(WORK, b"").unwrap().to_vec(), b"mine");
+            for number in order() {
+                let (ticket, reply) = client.collect_any().unwrap().unwrap();
+                assert_eq!((ticket, reply.unwrap().len()), (tickets[number], 0), "request {number}");
+            }
+            assert!(client.collect_any().unwrap().is_none());
+        },
+    );
+}
+
 #[test]
 fn looking_for_an_answer_does_not_wait_for_it() {
     both_ways(

@@ -247,7 +247,7 @@ impl ReconnectingClient {
             self.left.retiring.as_mut().filter(|retiring| retiring.client.state.tickets.has_submitted());
         let generation = retiring.map_or(self.link.generation(), |retiring| retiring.generation);
         let Some((client, _)) = self.side(generation) else { return Ok(None) };
-        let (slot, arrived) = if let Some(slot) = client.state.tickets.any_ready() {
+        let (slot, arrived) = if let Some(slot) = client.state.tickets.first_ready() {
             (slot, Ok(Arrived::Stored))
         } else {
             let Some((due, deadline)) = client.state.tickets.first_due() else { return Ok(None) };
