@@ -49,16 +49,18 @@ impl Bare {
     }
 }
 
-/// The answering end, on a thread of its own, until it is told to end. It gives up so many turns while it waits, then sleeps.
-pub fn answer(name: &str, core: u32, size: usize, yields: Option<u32>) -> Result<(), Box<dyn Error>> {
+/// The answering end, on a thread of its own, until it is told to end. While it waits it gives up its turn again and
+/// again (`polls`), or [`YIELDS`] times before it sleeps.
+pub fn answer(name: &str, core: u32, size: usize, polls: bool) -> Result<(), Box<dyn Error>> {
     let arena = Arena::open(name)?;
+    let yields = if polls { u32::MAX } else { YIELDS };
     thread::Builder::new().spawn(move || {
         let Ok(_class) = enter_latency_class(core, DEFAULT_LATENCY_PRIORITY) else { return };
         let mut message = vec![0; size];
         let mut number = 0u32;
         loop {
             number = number.wrapping_add(1);
-            if wait_for(&arena.forth, &[number, END], yields.unwrap_or(YIELDS)) == END {
+            if wait_for(&arena.forth, &[number, END], yields) == END {
                 return;
             }
             arena.forth.copy_out(MESSAGE_OFFSET, &mut message);

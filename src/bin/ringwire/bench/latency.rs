@@ -203,20 +203,16 @@ impl Measured {
             // Two pairs of threads that poll would take turns: so they do it one after the other.
             thread::sleep(Duration::from_millis(2 * arguments.busy_poll_ms));
             for _ in 0..messages.div_ceil(BARE_PART) {
-                limit.push(timed(pause, || {
-                    bare.call(&request);
-                    Ok(())
-                })?);
+                thread::sleep(pause);
+                limit.push(timed(|| bare.call(&request)).1);
             }
             bare.end();
         }
         let pause = if self.bare.is_some() { pause / 2 } else { pause };
         for _ in 0..messages {
             if let Some(bare) = &mut self.bare {
-                limit.push(timed(pause, || {
-                    bare.call(&request);
-                    Ok(())
-                })?);
+                thread::sleep(pause);
+                limit.push(timed(|| bare.call(&request)).1);
             }
             let mut call = || self.client.call_into(ECHO, &request, &mut answer).map(drop);
             let due = Instant::now() + pause;
@@ -225,9 +221,9 @@ impl Measured {
             } else {
                 rehearse_until(due, &mut call)?;
             }
-            let started = Instant::now();
-            call()?;
-            samples.push(u64::try_from(started.elapsed().as_nanos())?);
+            let (called, ns) = timed(call);
+            called?;
+            samples.push(ns);
             if answer != request {
                 return Err("a wrong answer".into());
             }
@@ -236,16 +232,12 @@ impl Measured {
     }
 }
 
-/// How long `call` takes behind a pause, in nanoseconds.
+/// What `call` returns, and how long it takes in nanoseconds.
 #[inline(always)]
-fn timed<T>(
-    pause: Duration,
-    call: impl FnOnce() -> Result<T, Box<dyn Error>>,
-) -> Result<u64, Box<dyn Error>> {
-    thread::sleep(pause);
+fn timed<T>(call: impl FnOnce() -> T) -> (T, u64) {
     let started = Instant::now();
-    call()?;
-    Ok(u64::try_from(started.elapsed().as_nanos())?)
+    let returned = call();
+    (returned, started.elapsed().as_nanos() as u64)
 }
 
 /// The server, which the first process ends.
@@ -260,7 +252,7 @@ pub fn run_peer(arguments: &PeerArguments) -> Result<(), Box<dyn Error>> {
         .build()?;
     let answers = match &arguments.arena {
         None => Err("not asked for".into()),
-        Some(name) => answer(name, core, arguments.size, (arguments.busy_poll_ms > 0).then_some(u32::MAX)),
+        Some(name) => answer(name, core, arguments.size, arguments.busy_poll_ms > 0),
     };
     say(&answers.map_or_else(|error| format!("no bare words: {error}"), |()| BARE.to_owned()))?;
     say(path.to_str().ok_or("temporary directory with a name that is not UTF-8")?)?;
