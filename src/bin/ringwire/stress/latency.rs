@@ -34,17 +34,20 @@ pub fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
         form.choose(("40", "300", "1"), ("999", "10000", "10"), ("999", "10000", "600"));
     let over =
         |messages, seconds| ["--others", others, "--messages", messages, "--seconds", seconds, "--json"];
+    verdict.tell(format_args!("{messages} requests over {seconds} s"));
     let measured = measure(&over(messages, seconds))?;
     let answered = measured["messages"].as_u64().unwrap_or(0);
     let is_realtime = measured["realtime"] == true;
     verdict.note("measured", measured.clone());
     // With the same time between two requests.
     let (fewer, shorter) = form.choose(("150", "1"), (messages, seconds), ("1000", "60"));
+    verdict.tell(format_args!("{fewer} over {shorter} s, not rehearsed"));
     verdict.note("not_rehearsed", measure(&[&over(fewer, shorter)[..], &["--cold"]].concat())?);
     if geteuid().is_root() {
-        // Behind a thousand others, each of its requests takes its turn: some 20 ms.
-        let fewer = over(form.choose("100", "500", messages), seconds);
-        let beside = measure(&[&fewer[..], &["--unprivileged"]].concat());
+        // Behind a thousand others, each of its requests takes its turn: some 20 ms, and a rehearsal as much again.
+        let fewer = form.choose("100", "500", messages);
+        verdict.tell(format_args!("{fewer} over {seconds} s, not rehearsed, without privileges"));
+        let beside = measure(&[&over(fewer, seconds)[..], &["--cold", "--unprivileged"]].concat());
         // It needs a way to the program and to the temporary directory that is open to everybody.
         verdict.note("without_privileges", beside.unwrap_or_else(|error| error.to_string().into()));
     }

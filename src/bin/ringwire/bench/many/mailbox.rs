@@ -1,7 +1,8 @@
 //! Bare futex mailboxes: the least that two processes can do to hand each other a request and its answer asleep.
 //!
-//! A page for each connection: the number of the request, that of the answer, the request, the answer. Who has written
-//! stores the number and wakes; who waits sleeps on it. No more than one request at a time, and no peer that dies.
+//! Some pages for each connection: the number of the last request, that of the last answer, a window of requests, one of
+//! answers. Who has written all that it has to write stores the number and wakes; who waits sleeps on it. So there are two
+//! wake-ups for each window, and no fewer are possible. No peer that dies, and no answer before all of its window.
 
 use std::error::Error;
 use std::ops::Range;
@@ -15,26 +16,29 @@ use super::super::arena::{Arena, sleep_until_value, store_and_wake};
 use super::load::spawn_all;
 use super::transport::{Connection, Plan, Transport};
 
-/// Where things lie in a page: each number in lines of its own.
+/// Where things lie in a mailbox: each number in lines of its own.
 const ANSWERED_OFFSET: u32 = 128;
 const REQUEST_OFFSET: u32 = 256;
 const PAGE_BYTES: u32 = 4096;
 
-/// One connection's page.
+/// One connection's pages.
 pub struct Mailbox {
     arena: Arc<Arena>,
     offset: u32,
     size: u32,
+    window: u32,
     buffer: Vec<u8>,
-    /// What the client waits for.
-    under_way: u32,
+    /// What the client waits for: the numbers behind the first and the last.
+    under_way: Range<u32>,
 }
 
 impl Mailbox {
     fn new(arena: &Arc<Arena>, plan: &Plan, number: u32) -> Result<Self, Box<dyn Error>> {
         let size = u32::try_from(plan.size)?;
+        let window = u32::try_from(plan.window)?;
         let offset = number * u32::try_from(page_bytes(plan))?;
-        Ok(Self { arena: Arc::clone(arena), offset, size, buffer: vec![0; plan.size], under_way: 0 })
+        let buffer = vec![0; plan.size];
+        Ok(Self { arena: Arc::clone(arena), offset, size, window, buffer, under_way: 0..0 })
     }
 
     fn requested(&self) -> &NativeWord {
@@ -45,27 +49,34 @@ impl Mailbox {
         self.arena.forth.word(self.offset + ANSWERED_OFFSET)
     }
 
-    fn request_offset(&self) -> u32 {
-        self.offset + REQUEST_OFFSET
+    /// Where a request lies.
+    fn request_offset(&self, number: u32) -> u32 {
+        self.offset + REQUEST_OFFSET + number % self.window * self.size.next_multiple_of(64)
     }
 
-    fn answer_offset(&self) -> u32 {
-        self.request_offset() + self.size.next_multiple_of(64)
+    fn answer_offset(&self, number: u32) -> u32 {
+        self.request_offset(number) + self.window * self.size.next_multiple_of(64)
     }
 
-    /// As many requests as will come: nobody tells the server when a client has gone.
+    /// As many requests as will come, the first alone and then a window at a time: nobody tells the server when a client
+    /// has gone.
     fn echo(mut self, requests: u32) {
-        for number in 1..=requests {
-            sleep_until_value(self.requested(), number);
-            self.arena.forth.copy_out(self.request_offset(), &mut self.buffer);
-            self.arena.forth.copy_in(self.answer_offset(), &self.buffer);
-            store_and_wake(self.answered(), number);
+        let mut numbers = 0..requests.min(1);
+        while !numbers.is_empty() {
+            sleep_until_value(self.requested(), numbers.end);
+            for number in numbers.clone() {
+                self.arena.forth.copy_out(self.request_offset(number), &mut self.buffer);
+                self.arena.forth.copy_in(self.answer_offset(number), &self.buffer);
+            }
+            store_and_wake(self.answered(), numbers.end);
+            numbers = numbers.end..requests.min(numbers.end + self.window);
         }
     }
 }
 
 fn page_bytes(plan: &Plan) -> usize {
-    (REQUEST_OFFSET as usize + 2 * plan.size.next_multiple_of(64)).next_multiple_of(PAGE_BYTES as usize)
+    let windows = 2 * plan.window * plan.size.next_multiple_of(64);
+    (REQUEST_OFFSET as usize + windows).next_multiple_of(PAGE_BYTES as usize)
 }
 
 /// All mailboxes.
@@ -110,20 +121,21 @@ impl Connection for Mailbox {
         numbers: Range<u64>,
         mut fill: impl FnMut(u64, &mut [u8]),
     ) -> Result<(), Box<dyn Error>> {
-        // One, since there is no room for more.
-        for number in numbers {
-            fill(number, &mut self.buffer);
-            self.arena.forth.copy_in(self.request_offset(), &self.buffer);
-            self.under_way = u32::try_from(number)? + 1;
-            store_and_wake(self.requested(), self.under_way);
+        self.under_way = u32::try_from(numbers.start)?..u32::try_from(numbers.end)?;
+        for number in self.under_way.clone() {
+            fill(number.into(), &mut self.buffer);
+            self.arena.forth.copy_in(self.request_offset(number), &self.buffer);
         }
+        store_and_wake(self.requested(), self.under_way.end);
         Ok(())
     }
 
     fn collect(&mut self, mut take: impl FnMut(u64, &[u8])) -> Result<(), Box<dyn Error>> {
-        sleep_until_value(self.answered(), self.under_way);
-        self.arena.forth.copy_out(self.answer_offset(), &mut self.buffer);
-        take(u64::from(self.under_way) - 1, &self.buffer);
+        sleep_until_value(self.answered(), self.under_way.end);
+        for number in self.under_way.clone() {
+            self.arena.forth.copy_out(self.answer_offset(number), &mut self.buffer);
+            take(number.into(), &self.buffer);
+        }
         Ok(())
     }
 }

@@ -1,5 +1,4 @@
-//! `bench many`: many connections at once, beside the same over Unix sockets and, one request at a time, over bare futex
-//! mailboxes.
+//! `bench many`: many connections at once, beside the same over Unix sockets and over bare futex mailboxes.
 
 mod call;
 mod load;
@@ -46,7 +45,7 @@ pub struct Arguments {
     /// Bytes of a request, and of its answer
     #[arg(long, default_value_t = 1024)]
     size: usize,
-    /// Requests under way on a connection at the most (1 to 64); with 1 there are mailboxes to compare with
+    /// Requests under way on a connection at the most (1 to 64)
     #[arg(long, default_value_t = 16)]
     window: usize,
     /// What both ends of a ring do while they wait: with more connections than cores, spinning is at another one's cost
@@ -58,7 +57,7 @@ pub struct Arguments {
     /// The library's server and clients, or bare streams
     #[arg(long, value_enum, default_value_t = Layer::Call)]
     layer: Layer,
-    /// Which Unix socket server to compare with
+    /// Which Unix socket server to compare with, beside bare futex mailboxes
     #[arg(long, value_enum, default_value_t = Peer::Both)]
     peer: Peer,
     /// Times that each way is measured, in turn
@@ -97,6 +96,8 @@ enum Peer {
     Batched,
     /// One after the other
     Both,
+    /// Bare futexes alone, which stand beside each of the others too
+    Mailbox,
     /// Nothing
     None,
 }
@@ -196,13 +197,13 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
 fn ways(arguments: &Arguments) -> Vec<Way> {
     let measured = if arguments.layer == Layer::Call { Way::Call } else { Way::Ring };
     let beside: &[Way] = match arguments.peer {
-        Peer::Plain => &[Way::Socket],
-        Peer::Batched => &[Way::SocketBatched],
-        Peer::Both => &[Way::Socket, Way::SocketBatched],
+        Peer::Plain => &[Way::Socket, Way::Mailbox],
+        Peer::Batched => &[Way::SocketBatched, Way::Mailbox],
+        Peer::Both => &[Way::Socket, Way::SocketBatched, Way::Mailbox],
+        Peer::Mailbox => &[Way::Mailbox],
         Peer::None => &[],
     };
-    let mailbox = (arguments.window == 1).then_some(Way::Mailbox);
-    std::iter::once(measured).chain(beside.iter().copied()).chain(mailbox).collect()
+    std::iter::once(measured).chain(beside.iter().copied()).collect()
 }
 
 /// Of all runs of one way.
@@ -231,6 +232,11 @@ impl Results {
 /// One run of the library's server and clients.
 pub fn measure_calls(plan: &Plan) -> Result<Outcome, Box<dyn Error>> {
     Way::Call.measure(plan)
+}
+
+/// One run of bare futex mailboxes, each for a window at a time.
+pub fn measure_mailboxes(plan: &Plan) -> Result<Outcome, Box<dyn Error>> {
+    Way::Mailbox.measure(plan)
 }
 
 fn one_run<T: Transport>(way: Way, plan: &Plan) -> Result<Outcome, Box<dyn Error>> {
