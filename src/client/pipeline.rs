@@ -6,7 +6,7 @@ use super::reply::Reply;
 use super::tickets::{Expected, Ticket};
 use super::waiting::Arrived;
 use crate::error::{Error, ErrorKind};
-use crate::transport::Deadline;
+use crate::transport::{Deadline, Found};
 use crate::wire::{Header, Kind};
 
 impl Client {
@@ -112,8 +112,14 @@ impl Client {
             Some(slot) => (slot, Arrived::Stored),
             None => {
                 self.check_receiving()?;
-                let Some(found) = self.poll_for(Awaited::AnyTicket)? else { return Ok(None) };
-                found
+                let plain = self.stream.halves().1.poll_plainly();
+                match plain.and_then(|found| Some((self.answered_by(&found)?, Arrived::InRing(found)))) {
+                    Some(answer) => answer,
+                    None => {
+                        let Some(found) = self.poll_for(Awaited::AnyTicket)? else { return Ok(None) };
+                        found
+                    }
+                }
             }
         };
         let ticket = self.ticket(slot);
@@ -134,16 +140,20 @@ impl Client {
             Ok(found) => found,
             Err(error) => return Err(self.ended(error)),
         };
-        let correlation = found.header().correlation;
-        if let Some(slot) = self.state.tickets.find(Ticket { correlation })
-            && !self.state.tickets.is_ready(slot)
-        {
-            let message_type = self.state.tickets.entry(slot).message_type;
-            if found.header() == Header::new(Kind::Response, message_type, correlation) {
-                return Ok((slot, Arrived::InRing(found)));
-            }
+        if let Some(slot) = self.answered_by(&found) {
+            return Ok((slot, Arrived::InRing(found)));
         }
         self.await_slowly(found, Awaited::AnyTicket, deadline)
+    }
+
+    /// The ticket whose response this is, and nothing else.
+    #[inline(always)]
+    fn answered_by(&self, found: &Found) -> Option<usize> {
+        let correlation = found.header().correlation;
+        let slot = self.state.tickets.find(Ticket { correlation })?;
+        let message_type = self.state.tickets.entry(slot).message_type;
+        let is_answer = found.header() == Header::new(Kind::Response, message_type, correlation);
+        (is_answer && !self.state.tickets.is_ready(slot)).then_some(slot)
     }
 
     /// What has come for `slot` already.

@@ -105,7 +105,7 @@ impl Receiver {
 
     /// A whole message that is there already, where nothing is unusual.
     #[inline(always)]
-    pub(super) fn poll_plainly(&mut self) -> Option<Found> {
+    pub(crate) fn poll_plainly(&mut self) -> Option<Found> {
         if !self.plain {
             return None;
         }
