@@ -180,6 +180,7 @@ struct Calls {
 
 const WORK: u16 = 7;
 const ITEMS: u64 = 100;
+const WINDOW: usize = 16;
 
 fn calls() -> Box<Calls> {
     let (stream, server) = Stream::pair_with(65_536, WaitStrategy::SpinOnly).unwrap();
@@ -228,7 +229,7 @@ fn client_call(mut calls: Box<Calls>) -> Box<Calls> {
     calls
 }
 
-#[library_benchmark(config = at_most(450))]
+#[library_benchmark(config = at_most(460))]
 #[bench::bytes_64(answered())]
 fn client_call_with(mut calls: Box<Calls>) -> Box<Calls> {
     let Calls { client, payload, received, .. } = &mut *calls;
@@ -252,6 +253,36 @@ fn client_submit_and_collect(mut calls: Box<Calls>) -> Box<Calls> {
     calls
 }
 
+fn window_answered() -> Box<Calls> {
+    let mut calls = calls();
+    calls.payload.resize(1024, 7);
+    calls.received.resize(1024, 0);
+    for slot in 0..WINDOW {
+        calls.asked += 1;
+        let header = Header::new(Kind::Response, WORK, call::correlation(calls.asked, slot));
+        calls.server.send(header, &calls.payload).unwrap();
+    }
+    calls
+}
+
+#[library_benchmark(config = at_most(16_200))]
+#[bench::kib_1(window_answered())]
+fn client_window_of_16(mut calls: Box<Calls>) -> Box<Calls> {
+    let Calls { client, payload, received, .. } = &mut *calls;
+    let mut batch = client.batch();
+    for _ in 0..WINDOW {
+        let _ = batch.submit(WORK, payload).unwrap();
+    }
+    batch.finish();
+    let (_, reply) = client.collect_any().unwrap().unwrap();
+    reply.unwrap().payload().copy_to(received);
+    while let Some((_, reply)) = client.try_collect_any().unwrap() {
+        reply.unwrap().payload().copy_to(received);
+    }
+    assert_eq!(client.in_flight(), 0);
+    calls
+}
+
 #[library_benchmark(config = at_most(20_000))]
 #[bench::items_100(streamed())]
 fn client_stream(mut calls: Box<Calls>) -> Box<Calls> {
@@ -265,7 +296,7 @@ fn client_stream(mut calls: Box<Calls>) -> Box<Calls> {
 
 /// A server with 64 handlers, and a client's end with a request on its way.
 struct Serving {
-    _client: Stream,
+    client: Stream,
     turn: Box<dyn FnMut() -> bool>,
 }
 
@@ -283,7 +314,7 @@ fn serving() -> Box<Serving> {
         client.receive().unwrap();
     }
     request(&mut client, 4);
-    Box::new(Serving { _client: client, turn: Box::new(turn) })
+    Box::new(Serving { client, turn: Box::new(turn) })
 }
 
 fn request(client: &mut Stream, sequence: u64) {
@@ -298,6 +329,26 @@ fn server_turn_among_64_handlers(mut serving: Box<Serving>) -> Box<Serving> {
     serving
 }
 
+/// As above, with a window of requests on its way.
+fn serving_window() -> Box<Serving> {
+    let mut serving = serving();
+    assert!((serving.turn)());
+    for sequence in 5..5 + WINDOW {
+        let header = Header::new(Kind::Request, 40, call::correlation(sequence as u64, 0));
+        serving.client.send(header, &[7; 1024]).unwrap();
+    }
+    serving
+}
+
+#[library_benchmark(config = at_most(15_800))]
+#[bench::kib_1(serving_window())]
+fn server_window_of_16(mut serving: Box<Serving>) -> Box<Serving> {
+    for _ in 0..WINDOW {
+        assert!((serving.turn)());
+    }
+    serving
+}
+
 /// A streaming handler's side of a stream.
 fn streaming() -> Box<Serving> {
     let directory = tempfile::tempdir().unwrap();
@@ -306,7 +357,7 @@ fn streaming() -> Box<Serving> {
     let server = server.handle_streaming(40, |_, items| (0..ITEMS).try_for_each(|_| items.send(&[7; 32])));
     let turn = server.build().unwrap().into_turns(stream);
     request(&mut client, 1);
-    Box::new(Serving { _client: client, turn: Box::new(turn) })
+    Box::new(Serving { client, turn: Box::new(turn) })
 }
 
 #[library_benchmark(config = at_most(8_500))]
@@ -318,11 +369,11 @@ fn server_stream(mut serving: Box<Serving>) -> Box<Serving> {
 
 library_benchmark_group!(
     name = server_paths;
-    benchmarks = server_turn_among_64_handlers, server_stream
+    benchmarks = server_turn_among_64_handlers, server_window_of_16, server_stream
 );
 library_benchmark_group!(
     name = client_paths;
-    benchmarks = client_call, client_call_with, client_submit_and_collect, client_stream
+    benchmarks = client_call, client_call_with, client_submit_and_collect, client_window_of_16, client_stream
 );
 
 /// A pool whose first buffers have memory.

@@ -5,7 +5,7 @@ use std::io;
 
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::sync::{NativeArea, RecordArea};
+use crate::sync::{Area, NativeArea, RecordArea};
 
 /// The payload of a received record, still in the ring (or, if it had to be set aside, in private memory).
 ///
@@ -170,6 +170,15 @@ impl<'a, A: RecordArea> Payload<'a, A> {
 }
 
 impl Payload<'_, NativeArea> {
+    /// Copies the first `bytes` to `offset` of `target`, with no buffer in between.
+    #[inline(always)]
+    pub(super) fn copy_across(&self, target: &NativeArea, offset: u32, bytes: usize) {
+        match self.source {
+            Source::Ring { area, offset: from } => target.copy_across(offset, area, from, bytes),
+            Source::Private(private) => target.copy_in(offset, &private[..bytes]),
+        }
+    }
+
     /// The bytes in place.
     ///
     /// # Safety

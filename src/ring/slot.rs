@@ -3,7 +3,7 @@
 use core::fmt;
 use std::io;
 
-use super::{HEADER_BYTES, Producer};
+use super::{HEADER_BYTES, Payload, Producer};
 use crate::sync::failpoint::{Failpoint, failpoint};
 use crate::sync::{Area, Kernel, NativeArea, Platform};
 use crate::wire::Header;
@@ -115,6 +115,30 @@ impl<'a, P: Platform, K: Kernel<P::Word>> Slot<'a, P, K> {
 }
 
 impl<P: Platform<Area = NativeArea>, K: Kernel<P::Word>> Slot<'_, P, K> {
+    /// Appends as much of a received payload as fits, from ring to ring, and says how many bytes that was.
+    ///
+    /// ```
+    /// # use ringwire::{Header, Kind, Stream};
+    /// # let ((mut editor, mut from_editor), (mut to_engine, mut engine)) = (Stream::pair()?, Stream::pair()?);
+    /// # editor.send(Header::new(Kind::Event, 1, 0), b"fn main() {}")?;
+    /// // Between an editor and its engine: what one sends goes on to the other.
+    /// let message = from_editor.receive()?;
+    /// let payload = message.payload();
+    /// let mut onward = to_engine.reserve(message.header(), payload.len())?;
+    /// onward.write_payload(&payload);
+    /// onward.commit();
+    /// assert_eq!(engine.receive()?.payload().to_vec(), b"fn main() {}");
+    /// # Ok::<(), ringwire::Error>(())
+    /// ```
+    #[inline]
+    pub fn write_payload(&mut self, payload: &Payload<'_, NativeArea>) -> usize {
+        let bytes = payload.len().min(self.remaining());
+        payload.copy_across(&self.producer.area, self.next_offset(), bytes);
+        self.written += bytes as u32;
+        failpoint(Failpoint::SlotWritten);
+        bytes
+    }
+
     /// The reserved payload as a slice, to be written in place; [`Slot::assume_written`] then says how much of it counts.
     ///
     /// # Safety

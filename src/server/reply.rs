@@ -10,9 +10,9 @@ use crate::error::{Error, ErrorKind};
 use crate::transport::{Payload, Sender, Slot};
 use crate::wire::{Header, Kind, Status};
 
-/// Bytes that travel at a time where a payload goes from one ring to the other.
+/// A payload of no more goes from one ring to the other through a buffer on the stack.
 const SMALL_BYTES: usize = 64;
-const PIECE_BYTES: usize = 512;
+/// A larger one than a record holds: so many bytes at a time.
 const FRAGMENT_BYTES: usize = 16 << 10;
 
 /// How far the answer to a request has come.
@@ -200,12 +200,8 @@ fn forward_large(sender: &mut Sender, header: Header, payload: &Payload<'_>) -> 
     if payload.len() > sender.max_record_bytes() {
         return forward_in_fragments(sender, header, payload);
     }
-    let mut bytes = [0; PIECE_BYTES];
-    let (mut slot, mut at) = (sender.reserve(header, payload.len())?, 0);
-    while at < payload.len() {
-        let count = payload.copy_from(at, &mut bytes);
-        at += slot.write(&bytes[..count]);
-    }
+    let mut slot = sender.reserve(header, payload.len())?;
+    slot.write_payload(payload);
     slot.commit();
     Ok(())
 }

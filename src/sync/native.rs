@@ -87,6 +87,14 @@ impl NativeArea {
         unsafe { self.base.as_ptr().add(offset as usize) }
     }
 
+    /// Copies `bytes` from `source_offset` of `source` to `offset`. Where the two overlap, what arrives is any of their bytes.
+    #[inline(always)]
+    pub(crate) fn copy_across(&self, offset: u32, source: &Self, source_offset: u32, bytes: usize) {
+        let (target, source) = (self.address(offset, bytes), source.address(source_offset, bytes));
+        // SAFETY: address() checked both ranges.
+        unsafe { copy::move_across(target, source, bytes) };
+    }
+
     #[inline(always)]
     fn check(&self, offset: u32, bytes: usize) {
         let size = self.size as usize;

@@ -21,17 +21,14 @@ pub(super) fn for_reading(address: *mut u8) {
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(super) unsafe fn for_writing(address: *mut u8, bytes: usize) {
-    let into_line = address.addr() % LINE_BYTES;
-    let first = address.wrapping_sub(into_line);
-    for line in (0..into_line + bytes).step_by(LINE_BYTES) {
+    let mut line = address.wrapping_sub(address.addr() % LINE_BYTES);
+    let end = address.wrapping_add(bytes);
+    while line < end {
         // SAFETY: changes no memory as far as the program can tell, and does not fault; the caller's contract.
         unsafe {
-            core::arch::asm!(
-                "prefetchw [{line}]",
-                line = in(reg) first.wrapping_add(line),
-                options(nostack, preserves_flags)
-            );
+            core::arch::asm!("prefetchw [{line}]", line = in(reg) line, options(nostack, preserves_flags));
         }
+        line = line.wrapping_add(LINE_BYTES);
     }
 }
 

@@ -7,9 +7,9 @@
 #[cfg(target_arch = "x86_64")]
 mod large;
 
-#[cfg(target_arch = "x86_64")]
-use core::sync::atomic::AtomicU16;
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+#[cfg(not(target_arch = "x86_64"))]
+use core::sync::atomic::AtomicU8;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// From this many bytes on a copy is left to [`large`].
 #[cfg(target_arch = "x86_64")]
@@ -78,6 +78,43 @@ pub(super) unsafe fn store_aligned(target: *mut u8, source: &[u8]) {
 pub(super) unsafe fn load_aligned(source: *mut u8, target: &mut [u8]) {
     // SAFETY: as in load_bytes.
     unsafe { move_aligned::<false>(target.as_mut_ptr(), source, target.len()) };
+}
+
+/// From shared memory to shared memory. Where the two overlap, what arrives is any of their bytes.
+///
+/// # Safety
+/// Both are valid for `bytes` and only accessed atomically.
+#[inline(always)]
+pub(super) unsafe fn move_across(target: *mut u8, source: *mut u8, bytes: usize) {
+    // On x86-64 nothing but asm blocks touches either side.
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the caller's contract.
+    unsafe {
+        move_bytes::<true>(target, source, bytes);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    // SAFETY: the caller's contract.
+    unsafe {
+        move_atomically(target, source, bytes);
+    }
+}
+
+/// # Safety
+/// As [`move_across`].
+#[cfg(not(target_arch = "x86_64"))]
+unsafe fn move_atomically(target: *mut u8, source: *mut u8, bytes: usize) {
+    let aligned = (target.addr() | source.addr()) & 7 == 0;
+    let words = if aligned { bytes / 8 } else { 0 };
+    for at in (0..words).map(|word| word * 8) {
+        // SAFETY: 8 bytes are left of both behind `at`, a multiple of 8, as both addresses are.
+        unsafe { store_u64(target.wrapping_add(at), load_u64(source.wrapping_add(at))) };
+    }
+    for at in words * 8..bytes {
+        // SAFETY: `at` is inside both.
+        let byte = unsafe { AtomicU8::from_ptr(source.wrapping_add(at)) }.load(Relaxed);
+        // SAFETY: as above.
+        unsafe { AtomicU8::from_ptr(target.wrapping_add(at)) }.store(byte, Relaxed);
+    }
 }
 
 /// Moves `bytes`; the target is shared memory if `STORE`, else the source is.
@@ -181,7 +218,40 @@ unsafe fn move_unaligned<const STORE: bool>(target: *mut u8, source: *mut u8, by
     }
 }
 
+/// An integer, by one load and one store: relaxed and atomic on the side that is shared (or on both: see [`move_across`]),
+/// wherever that one is aligned.
+#[cfg(target_arch = "x86_64")]
+macro_rules! move_integer {
+    ($name:ident, $register:ident, $load:literal, $store:literal) => {
+        /// # Safety
+        /// Both are valid for the integer.
+        #[inline(always)]
+        unsafe fn $name<const STORE: bool>(target: *mut u8, source: *mut u8) {
+            // SAFETY: the caller's contract.
+            unsafe {
+                core::arch::asm!(
+                    $load,
+                    $store,
+                    source = in(reg) source,
+                    target = in(reg) target,
+                    value = out($register) _,
+                    options(nostack, preserves_flags)
+                );
+            }
+        }
+    };
+}
+#[cfg(target_arch = "x86_64")]
+move_integer!(move_word, reg, "mov {value}, [{source}]", "mov [{target}], {value}");
+#[cfg(target_arch = "x86_64")]
+move_integer!(move_half_word, reg, "mov {value:e}, [{source}]", "mov [{target}], {value:e}");
+#[cfg(target_arch = "x86_64")]
+move_integer!(move_two_bytes, reg, "movzx {value:e}, word ptr [{source}]", "mov [{target}], {value:x}");
+#[cfg(target_arch = "x86_64")]
+move_integer!(move_byte, reg_byte, "mov {value}, [{source}]", "mov [{target}], {value}");
+
 /// One atomic access of the shared side's integer type, one plain access of the private side.
+#[cfg(not(target_arch = "x86_64"))]
 macro_rules! move_integer {
     ($name:ident, $integer:ty, $atomic:ty) => {
         /// # Safety
@@ -202,12 +272,10 @@ macro_rules! move_integer {
         }
     };
 }
+#[cfg(not(target_arch = "x86_64"))]
 move_integer!(move_word, u64, AtomicU64);
+#[cfg(not(target_arch = "x86_64"))]
 move_integer!(move_byte, u8, AtomicU8);
-#[cfg(target_arch = "x86_64")]
-move_integer!(move_half_word, u32, AtomicU32);
-#[cfg(target_arch = "x86_64")]
-move_integer!(move_two_bytes, u16, AtomicU16);
 
 /// What one turn of [`move_blocks`] moves: a cache line.
 #[cfg(target_arch = "x86_64")]
@@ -321,6 +389,28 @@ mod tests {
                 let written =
                     memory.iter().flat_map(|word| word.to_ne_bytes()).filter(|byte| *byte != 0).count();
                 assert_eq!(written, length, "{length} bytes at {shift}");
+            }
+        }
+    }
+
+    #[test]
+    fn from_shared_to_shared_memory_too() {
+        for length in (0..150).chain([511, 512, 1000, 1024, 1025, 4096, 9001]) {
+            for (from, to) in [(0, 0), (8, 0), (0, 24), (3, 0), (0, 5), (7, 2)] {
+                let mut source: Vec<u64> =
+                    (0..length as u64 / 8 + 4).map(|i| (i << 8 | 1) * 0x0101).collect();
+                let mut target = vec![0u64; length / 8 + 5];
+                let [base, beyond] =
+                    [&mut source, &mut target].map(|memory| memory.as_mut_ptr().cast::<u8>());
+                // SAFETY: at most 31 bytes more than `length` lie in both.
+                unsafe { move_across(beyond.wrapping_add(to), base.wrapping_add(from), length) };
+                let bytes = |memory: &[u64]| -> Vec<u8> {
+                    memory.iter().flat_map(|word| word.to_ne_bytes()).collect()
+                };
+                let (sent, arrived) = (bytes(&source), bytes(&target));
+                assert_eq!(arrived[to..to + length], sent[from..from + length], "{length}: {from} to {to}");
+                let around = arrived[..to].iter().chain(&arrived[to + length..]);
+                assert!(around.into_iter().all(|byte| *byte == 0), "{length}: {from} to {to}");
             }
         }
     }
