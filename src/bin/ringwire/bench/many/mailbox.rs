@@ -2,7 +2,7 @@
 //!
 //! Some pages for each connection: the number of the last request, that of the last answer, a window of requests, one of
 //! answers. Who has written all that it has to write stores the number and wakes; who waits sleeps on it. So there are two
-//! wake-ups for each window, and no fewer are possible. No peer that dies, and no answer before all of its window.
+//! wake-ups for each window. No peer that dies, and no answer before all of its window.
 
 use std::error::Error;
 use std::ops::Range;
@@ -20,6 +20,10 @@ use super::transport::{Connection, Plan, Transport};
 const ANSWERED_OFFSET: u32 = 128;
 const REQUEST_OFFSET: u32 = 256;
 const PAGE_BYTES: u32 = 4096;
+/// All mailboxes lie in one area, as long as a ring may be.
+const MOST_BYTES: usize = 1 << 30;
+const TOO_LARGE: &str =
+    "mailboxes for these connections, windows and sizes take more than 1 GiB: ask for fewer";
 
 /// One connection's pages.
 pub struct Mailbox {
@@ -28,7 +32,7 @@ pub struct Mailbox {
     size: u32,
     window: u32,
     buffer: Vec<u8>,
-    /// What the client waits for: the numbers behind the first and the last.
+    /// The requests whose answers the client waits for.
     under_way: Range<u32>,
 }
 
@@ -36,6 +40,7 @@ impl Mailbox {
     fn new(arena: &Arc<Arena>, plan: &Plan, number: u32) -> Result<Self, Box<dyn Error>> {
         let size = u32::try_from(plan.size)?;
         let window = u32::try_from(plan.window)?;
+        // Inside the area, which has been made.
         let offset = number * u32::try_from(page_bytes(plan))?;
         let buffer = vec![0; plan.size];
         Ok(Self { arena: Arc::clone(arena), offset, size, window, buffer, under_way: 0..0 })
@@ -79,17 +84,28 @@ fn page_bytes(plan: &Plan) -> usize {
     (REQUEST_OFFSET as usize + windows).next_multiple_of(PAGE_BYTES as usize)
 }
 
+/// How long all of them are; `None` if that is too long.
+fn area_bytes(plan: &Plan) -> Option<usize> {
+    page_bytes(plan).checked_mul(plan.connections as usize).filter(|bytes| *bytes <= MOST_BYTES)
+}
+
 /// All mailboxes.
 pub struct Mailboxes {
     arena: Arc<Arena>,
+}
+
+impl Mailboxes {
+    /// Whether there is room for those of a plan.
+    pub fn fit(plan: &Plan) -> bool {
+        area_bytes(plan).is_some()
+    }
 }
 
 impl Transport for Mailboxes {
     type Connection = Mailbox;
 
     fn listen(plan: &Plan, _: &Path) -> Result<(Self, String), Box<dyn Error>> {
-        let bytes = page_bytes(plan).checked_mul(plan.connections as usize).ok_or("too much memory")?;
-        let (arena, name) = Arena::create(bytes)?;
+        let (arena, name) = Arena::create(area_bytes(plan).ok_or(TOO_LARGE)?)?;
         Ok((Self { arena: Arc::new(arena) }, name))
     }
 

@@ -96,7 +96,7 @@ enum Peer {
     Batched,
     /// One after the other
     Both,
-    /// Bare futexes alone, which stand beside each of the others too
+    /// Bare futexes alone, which stand beside each of the others too while they take no more than 1 GiB
     Mailbox,
     /// Nothing
     None,
@@ -155,7 +155,7 @@ fn plan(arguments: &Arguments) -> Result<Plan, Box<dyn Error>> {
 pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let plan = plan(arguments)?;
     raise_descriptor_limit()?;
-    let ways = ways(arguments);
+    let ways = ways(arguments, &plan);
     let stolen_before = steal_ticks();
     let mut results: Vec<Results> = ways.iter().map(|_| Results::default()).collect();
     for _ in 0..arguments.runs {
@@ -194,7 +194,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
 }
 
 /// The one measured, and those beside it.
-fn ways(arguments: &Arguments) -> Vec<Way> {
+fn ways(arguments: &Arguments, plan: &Plan) -> Vec<Way> {
     let measured = if arguments.layer == Layer::Call { Way::Call } else { Way::Ring };
     let beside: &[Way] = match arguments.peer {
         Peer::Plain => &[Way::Socket, Way::Mailbox],
@@ -203,7 +203,8 @@ fn ways(arguments: &Arguments) -> Vec<Way> {
         Peer::Mailbox => &[Way::Mailbox],
         Peer::None => &[],
     };
-    std::iter::once(measured).chain(beside.iter().copied()).collect()
+    let wanted = |way: &Way| *way != Way::Mailbox || arguments.peer == Peer::Mailbox || Mailboxes::fit(plan);
+    std::iter::once(measured).chain(beside.iter().copied().filter(wanted)).collect()
 }
 
 /// Of all runs of one way.
