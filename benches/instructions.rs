@@ -229,7 +229,7 @@ fn client_call(mut calls: Box<Calls>) -> Box<Calls> {
     calls
 }
 
-#[library_benchmark(config = at_most(460))]
+#[library_benchmark(config = at_most(450))]
 #[bench::bytes_64(answered())]
 fn client_call_with(mut calls: Box<Calls>) -> Box<Calls> {
     let Calls { client, payload, received, .. } = &mut *calls;
@@ -322,7 +322,7 @@ fn request(client: &mut Stream, sequence: u64) {
     client.send(header, &[7; 64]).unwrap();
 }
 
-#[library_benchmark(config = at_most(460))]
+#[library_benchmark(config = at_most(450))]
 #[bench::bytes_64(serving())]
 fn server_turn_among_64_handlers(mut serving: Box<Serving>) -> Box<Serving> {
     assert!((serving.turn)());

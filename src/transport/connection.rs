@@ -27,7 +27,6 @@ const BELL_BYTES: usize = 64;
 const BELL_READS: usize = 8;
 /// How long a reader that nothing can interrupt listens at a time.
 const SLICE_WITHOUT_BELL_NS: u64 = 100_000_000;
-
 /// A timer wakes within a fraction of this where a core is free.
 const OVERSLEPT_NS: u64 = 1_000_000;
 

@@ -238,7 +238,7 @@ impl Sender {
 
     /// Claims room for a record of `bytes`, waiting for it at most until `deadline`. If `header` says that the message
     /// begins with its deadline, that is written already, and not the caller's to see.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn reserve_taking_in(
         &mut self,
         header: Header,
