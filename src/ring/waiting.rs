@@ -89,8 +89,12 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
         if self.poll_busily(deadline)? {
             return Ok(());
         }
+        if self.queue() {
+            self.patience.ended_on_word();
+            return Ok(());
+        }
         if let Some(slices) = self.patience.begin() {
-            if self.yield_to_queue(slices.yields) || self.park_in_slices(slices, deadline)? {
+            if self.park_in_slices(slices, deadline)? {
                 self.patience.ended_on_word();
                 return Ok(());
             }
@@ -172,12 +176,16 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
         }
     }
 
+    /// Gives up its turn where others of this process queue for one: says whether the wait is over.
+    fn queue(&mut self) -> bool {
+        let queueing = self.patience.queues();
+        queueing.is_some() && self.yield_to_queue(1)
+    }
+
     /// Gives up so many turns: says whether the wait is over.
     fn yield_to_queue(&mut self, yields: u32) -> bool {
-        if yields > 0 {
-            // Whoever is about to wait has first published everything.
-            self.publish_consumed();
-        }
+        // Whoever is about to wait has first published everything.
+        self.publish_consumed();
         (0..yields).any(|_| {
             std::thread::yield_now();
             self.is_up()
