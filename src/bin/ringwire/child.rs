@@ -2,11 +2,9 @@
 
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use nix::sys::{prctl, signal::Signal};
-use nix::unistd::mkdtemp;
 
 /// A process of our own, ended and waited for when this is dropped.
 #[derive(Debug)]
@@ -96,32 +94,4 @@ impl Drop for Peer {
 pub fn die_with_parent() -> io::Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     Ok(())
-}
-
-/// A private directory for sockets, removed when this is dropped.
-#[derive(Debug)]
-pub struct PrivateDirectory {
-    path: PathBuf,
-}
-
-impl PrivateDirectory {
-    /// Makes one in the system's directory for temporary files.
-    pub fn create() -> io::Result<Self> {
-        let template = std::env::temp_dir().join("ringwire-XXXXXX");
-        let path = mkdtemp(&template).map_err(|errno| {
-            io::Error::other(format!("making a directory like {}: {errno}", template.display()))
-        })?;
-        Ok(Self { path })
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-impl Drop for PrivateDirectory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.path);
-    }
 }

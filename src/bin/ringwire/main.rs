@@ -7,6 +7,7 @@ mod call;
 mod child;
 mod criteria;
 mod demo;
+mod private_directory;
 mod serve;
 mod stress;
 

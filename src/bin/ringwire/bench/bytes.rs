@@ -14,7 +14,8 @@ use super::limits::QUICK;
 use super::machine::{pin, steal_ticks, unpin};
 use super::mode::Mode;
 use super::report::{Samples, median, print, rounded};
-use crate::child::{PrivateDirectory, spawn};
+use crate::child::spawn;
+use crate::private_directory::PrivateDirectory;
 
 /// About this many bytes go each way in a block.
 const BLOCK_BYTES: usize = 32 << 20;

@@ -19,7 +19,8 @@ use super::limits::{futex_block_peer, line_block_peer, wake_peer};
 use super::machine::{pin, unpin};
 use super::mode::Mode;
 use super::rtt::{Arguments, Block, Run, limit_per_block, schedule};
-use crate::child::{PrivateDirectory, spawn};
+use crate::child::spawn;
+use crate::private_directory::PrivateDirectory;
 
 /// The message type of "play the other side of the limit's block", whose number is the payload.
 const LIMIT: u16 = 1;

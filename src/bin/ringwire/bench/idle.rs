@@ -14,7 +14,8 @@ use super::many::{Called, Connection, Plan, Transport, spawn_all};
 use super::mode::Mode;
 use super::procfs::Activity;
 use super::report::print;
-use crate::child::{PrivateDirectory, say, spawn_heard};
+use crate::child::{say, spawn_heard};
+use crate::private_directory::PrivateDirectory;
 
 /// After the last message; an idle connection is on the lifeline after 10 ms.
 const SETTLE: Duration = Duration::from_secs(1);

@@ -17,7 +17,8 @@ use super::bare::{Bare, answer, arena_bytes};
 use super::limits::QUICK;
 use super::machine::{cores, raise_descriptor_limit, steal_ticks};
 use super::report::{Samples, print, rounded};
-use crate::child::{PrivateDirectory, say, spawn_heard};
+use crate::child::{say, spawn_heard};
+use crate::private_directory::PrivateDirectory;
 
 /// On both sides: a thousand threads take what they touch of it.
 const STACK_BYTES: usize = 64 << 10;

@@ -17,7 +17,8 @@ use super::many::{Called, Connection, Plan, Transport};
 use super::mode::Mode;
 use super::procfs::{Activity, Memory, status_kib};
 use super::report::{print, rounded};
-use crate::child::{Peer, PrivateDirectory, say, spawn_heard};
+use crate::child::{Peer, say, spawn_heard};
+use crate::private_directory::PrivateDirectory;
 
 /// Half of the connections exchange messages of the one size, half of the other.
 const SIZES: [usize; 2] = [64, 1024];

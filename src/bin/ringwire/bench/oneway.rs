@@ -12,7 +12,8 @@ use super::arena::Arena;
 use super::limits::{Bulk, QUICK, gb_per_s};
 use super::machine::{pin, steal_ticks, unpin};
 use super::report::{median, print, rounded};
-use crate::child::{PrivateDirectory, spawn};
+use crate::child::spawn;
+use crate::private_directory::PrivateDirectory;
 
 const BLOCKS: u32 = 15;
 /// A block is about this many bytes, and at most this many messages.

@@ -16,7 +16,8 @@ use super::limits::{
 use super::machine::{busy_wait, pin, steal_ticks, unpin};
 use super::mode::Mode;
 use super::report::{Samples, median, print, rounded};
-use crate::child::{PrivateDirectory, spawn};
+use crate::child::spawn;
+use crate::private_directory::PrivateDirectory;
 
 /// What makes a round trip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -13,7 +13,8 @@ use super::limits::QUICK;
 use super::machine::{pin, steal_ticks, unpin};
 use super::procfs::Activity;
 use super::report::{median, print, rounded};
-use crate::child::{Peer, PrivateDirectory, say, spawn_heard};
+use crate::child::{Peer, say, spawn_heard};
+use crate::private_directory::PrivateDirectory;
 
 /// The message type that answers with a stream.
 const TOKENS: u16 = 1;

@@ -15,7 +15,8 @@ use ringwire::{Listener, Stream};
 use super::ring::{self, RingRoute};
 use super::route::Intake;
 use super::socket::{self, SocketRoute};
-use crate::child::{self, Peer, PrivateDirectory};
+use crate::child::{self, Peer};
+use crate::private_directory::PrivateDirectory;
 
 /// The server is there by then, or does not come any more.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -13,7 +13,7 @@ use super::payload::{fill, is_mirrored};
 use super::random::Random;
 use super::server::{Footprint, MIRROR, Served};
 use super::verdict::Verdict;
-use crate::child::PrivateDirectory;
+use crate::private_directory::PrivateDirectory;
 
 const WARM_UPS: u32 = 8;
 const SIZES: [usize; 3] = [60, 2 << 10, 10 << 10];

@@ -16,7 +16,7 @@ use super::payload::{fill, sum};
 use super::server::{Footprint, SUM, SUM_HELD, SUM_STREAMED, Served};
 use super::verdict::Verdict;
 use crate::bench::procfs::status_kib;
-use crate::child::PrivateDirectory;
+use crate::private_directory::PrivateDirectory;
 
 const STACK_BYTES: usize = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -27,7 +27,8 @@ use super::limits::QUICK;
 use super::machine::{raise_descriptor_limit, steal_ticks};
 use super::mode::Mode;
 use super::report::{median, print, rounded};
-use crate::child::{PrivateDirectory, say, spawn_heard};
+use crate::child::{say, spawn_heard};
+use crate::private_directory::PrivateDirectory;
 
 /// Client threads, or tickets of a client, at the most.
 const MAX_CONNECTIONS: u32 = 100_000;

@@ -23,7 +23,7 @@ use super::Options;
 use super::random::Random;
 use super::server::{Served, now_ns};
 use super::verdict::Verdict;
-use crate::child::PrivateDirectory;
+use crate::private_directory::PrivateDirectory;
 
 /// Descriptors that the server may have: few enough that clients can take them all.
 const DESCRIPTORS: &str = "400";

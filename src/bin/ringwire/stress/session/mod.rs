@@ -20,7 +20,7 @@ use self::window::{Window, find_files};
 use super::Options;
 use super::server::{Footprint, Served};
 use super::verdict::Verdict;
-use crate::child::PrivateDirectory;
+use crate::private_directory::PrivateDirectory;
 
 const WINDOWS: u64 = 3;
 const GROWTH_KIB: f64 = 256.0;
