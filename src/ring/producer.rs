@@ -7,7 +7,7 @@ use super::extent::Extent;
 use super::{CLOSED, HEADER_BYTES, RingError, Slot, Tuning, Violation, align8};
 use crate::sync::failpoint::{Failpoint, failpoint};
 use crate::sync::{Area, Kernel, Ordering::Relaxed, Ordering::Release, Platform, RecordArea, Word, weak};
-use crate::wait::{Mark, Waker};
+use crate::wait::{Mark, Patience, Waker};
 use crate::wire::Header;
 
 /// The first record or padding of what has not been published yet.
@@ -48,6 +48,8 @@ pub struct Producer<P: Platform, K> {
     pub(super) closed: bool,
     pub(super) violation: Option<Violation>,
     waker: Waker,
+    /// For waits for room.
+    pub(super) patience: Patience,
     /// Only for the control that wakes "the record just committed".
     last_commit: u64,
 }
@@ -89,6 +91,7 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
             closed: false,
             violation: None,
             waker: Waker::default(),
+            patience: Patience::default(),
             last_commit: tuning.start,
         }
     }

@@ -90,7 +90,7 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
             return Ok(());
         }
         if self.queue() {
-            self.patience.ended_on_word();
+            self.patience.ended_in_queue();
             return Ok(());
         }
         if let Some(slices) = self.patience.begin() {

@@ -23,18 +23,16 @@ const LISTENING_WAITS: (u32, u32) = (8, 128);
 const WENT_OVER: u32 = 3;
 const OFTEN: u32 = 5;
 
-/// From so many readers of this process on, busy at once, there is a crowd.
-const CROWD: u64 = 64;
-/// Readers of this process whose waits are expected to end behind other threads.
-static CROWDED_READERS: Counter = Counter::new(0);
 /// In a crowd who expects to queue anyway gives up its turn before it sleeps: the peer is in the queue as well, has its turn
-/// meanwhile, and finds nobody asleep whom it would have to wake. Once so many have done that, all others do: it costs less,
-/// and who sleeps and is woken instead goes ahead of those that queue (1,000 connections on two cores, windows of 1 and 16:
-/// 18 and 5 % more answers a second, p99 from 26 to 14 ms and from 28 to 19; a client beside them that calls now and then:
+/// meanwhile, and finds nobody asleep whom it would have to wake. While so many are in the queue, all others do: it costs
+/// less, and who sleeps and is woken instead goes ahead of those that queue (1,000 connections on two cores, windows of 1 and
+/// 16: 18 and 5 % more answers a second, p99 from 26 to 14 ms and from 28 to 19; a client beside them that calls now and then:
 /// median from 50 ms to 9). Not where the queue is of other programs, which do not wait for anything: there the turn would
-/// be lost, and so it takes readers of this process, that are in the queue right now.
-const QUEUE: u64 = 16;
-/// Readers of this process that have given up their turns and not had the next one yet.
+/// be lost, and so it takes so many readers of this process.
+const CROWD: u64 = 64;
+/// Readers of this process, and writers that lack room, whose waits are expected to end behind other threads.
+static CROWDED_READERS: Counter = Counter::new(0);
+/// Those that have given up their turns and not had the next one yet.
 static QUEUEING_READERS: Counter = Counter::new(0);
 /// Those that have a habit for crowds.
 static GREGARIOUS_READERS: Counter = Counter::new(0);
@@ -154,7 +152,7 @@ impl Patience {
     #[must_use]
     pub fn queues(&self) -> Option<Queueing> {
         let expects_to = !self.crowded.is_over() && CROWDED_READERS.get() >= CROWD;
-        let queues = self.habit.learns && (expects_to || QUEUEING_READERS.get() >= QUEUE);
+        let queues = self.habit.learns && (expects_to || QUEUEING_READERS.get() >= CROWD);
         queues.then(Queueing::new)
     }
 
@@ -169,6 +167,12 @@ impl Patience {
             (true, _) => self.habit.here().long,
             (false, _) => Slices { count: 1, each_ns: CROWDED_SLICE_NS },
         };
+        self.count_down();
+        Some(slices)
+    }
+
+    /// One wait less that goes another way than the usual one.
+    fn count_down(&mut self) {
         self.long_waits = self.long_waits.saturating_sub(1);
         if !self.crowded.is_over() {
             self.crowded.count_down();
@@ -176,7 +180,6 @@ impl Patience {
                 CROWDED_READERS.subtract(1);
             }
         }
-        Some(slices)
     }
 
     /// The thread is back from a slice, clearly later than at its end or not.
@@ -195,6 +198,12 @@ impl Patience {
     /// A slice has ended by the clock.
     pub fn outlasted_slice(&mut self) {
         self.long_waits = LONG_WAITS;
+    }
+
+    /// The wait was over when the next turn came.
+    pub fn ended_in_queue(&mut self) {
+        self.count_down();
+        self.ended_on_word();
     }
 
     /// The wait was over on the word.
@@ -313,16 +322,23 @@ mod tests {
         }
         let (other, steady) = (Patience::default(), Patience::new(&Habit::STEADY));
         assert!(other.queues().is_none(), "only those that expect to queue, at first");
-        let mut queue: Vec<_> = crowd[..QUEUE as usize].iter().filter_map(Patience::queues).collect();
-        assert_eq!(queue.len() as u64, QUEUE);
+        let mut queue: Vec<_> = crowd.iter().filter_map(Patience::queues).collect();
+        assert_eq!(queue.len() as u64, CROWD);
         assert!(other.queues().is_some() && steady.queues().is_none());
         queue.pop();
         assert!(other.queues().is_none(), "the queue is shorter");
         drop(queue);
         crowd.truncate(CROWD as usize - 2);
         assert!(crowd[5].queues().is_none(), "the others have gone");
-        for patience in &mut crowd {
-            while patience.begin() != Some(FRESH) {}
+        // However their waits end, they no longer expect to queue some time.
+        for (turn, patience) in crowd.iter_mut().enumerate() {
+            while !patience.crowded.is_over() {
+                if turn % 2 == 0 {
+                    patience.ended_in_queue();
+                } else {
+                    assert_eq!(patience.begin(), Some(CROWDED));
+                }
+            }
         }
         assert!(CROWDED_READERS.get() <= 1);
     }
