@@ -2,10 +2,11 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use nix::unistd::mkdtemp;
+use nix::unistd::{geteuid, mkdtemp};
 
 /// What their names begin with.
 const PREFIX: &str = "ringwire.";
@@ -52,26 +53,28 @@ impl Drop for PrivateDirectory {
     }
 }
 
-/// An economy of space: what cannot be removed stays, other users' directories among it.
+/// An economy of space: what cannot be removed stays.
 fn remove_abandoned(parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else { return };
     for entry in entries.flatten() {
-        let ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
-        if ours && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+        if entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX)) {
             let _ = remove_if_abandoned(&entry.path());
         }
     }
 }
 
 fn remove_if_abandoned(path: &Path) -> io::Result<()> {
-    let changed = fs::metadata(path)?.modified()?;
-    if SystemTime::now().duration_since(changed).is_ok_and(|age| age >= ABANDONED_AFTER) {
+    let found = fs::symlink_metadata(path)?;
+    // What another user made stays closed: it may hold anything, a pipe that nobody writes for instance.
+    let ours = found.is_dir() && found.uid() == geteuid().as_raw();
+    let age = SystemTime::now().duration_since(found.modified()?);
+    if ours && age.is_ok_and(|age| age >= ABANDONED_AFTER) {
         match File::open(path.join(LOCK)) {
             Ok(lock) => {
                 lock.try_lock()?;
                 fs::remove_dir_all(path)?;
             }
-            // Killed before it had one, or not ours: then it is not empty, and stays.
+            // Killed before it had one, or something else: then it is not empty, and stays.
             Err(_) => fs::remove_dir(path)?,
         }
     }
