@@ -11,7 +11,9 @@ const LONG_WAITS: u32 = 32;
 /// slices that outlast the queue (beside 999 busy connections on two cores: 97 % of a real-time thread's calls below 15 us
 /// instead of 67 %, and twice as many calls of the others). Then one tries a usual slice.
 const CROWDED_WAITS: (u32, u32) = (64, 1024);
-const CROWDED_SLICE_NS: u64 = 100_000_000;
+/// Behind a slice comes the look at whether the peer is alive, so this is also how long its death can go unnoticed: half of
+/// what a client may take to go on with a server that was started again.
+const CROWDED_SLICE_NS: u64 = 50_000_000;
 /// A timer that is the next of its core when it is set, or when it is taken back, is written to the hardware: on a virtual
 /// machine some 5 us each time, as long as a whole call. One that ends behind the scheduler's tick (every 4 ms, or oftener)
 /// hardly ever is. So who has to answer in microseconds sleeps this long at a time, however long its waits take.
@@ -266,7 +268,7 @@ mod tests {
 
     const FRESH: Slices = Slices { count: 2, each_ns: 5_000_000 };
     const LONG: Slices = Slices { count: 1, each_ns: 10_000_000 };
-    const CROWDED: Slices = Slices { count: 1, each_ns: 100_000_000 };
+    const CROWDED: Slices = Slices { count: 1, each_ns: CROWDED_SLICE_NS };
 
     /// How many of the next waits sleep like this in a row, if each is over in time and on the word.
     fn next(patience: &mut Patience, expected: Option<Slices>) -> u32 {
