@@ -268,7 +268,7 @@ mod tests {
 
     const FRESH: Slices = Slices { count: 2, each_ns: 5_000_000 };
     const LONG: Slices = Slices { count: 1, each_ns: 10_000_000 };
-    const CROWDED: Slices = Slices { count: 1, each_ns: CROWDED_SLICE_NS };
+    const CROWDED: Slices = Slices { count: 1, each_ns: 50_000_000 };
 
     /// How many of the next waits sleep like this in a row, if each is over in time and on the word.
     fn next(patience: &mut Patience, expected: Option<Slices>) -> u32 {
