@@ -60,7 +60,9 @@ fn spawn<T: Send + 'static>(
 /// What came of all requests.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Requests that no right answer came to.
+    /// Requests that were to be answered.
+    pub requests: u64,
+    /// Those that no right answer came to.
     pub lost: u64,
     /// Answers that another one overtook.
     pub reordered: u64,
@@ -72,21 +74,40 @@ pub struct Outcome {
     pub error: Option<String>,
 }
 
-/// Drives `connections`, all at once; returns when all answers have come.
-pub fn run(plan: &Plan, connections: Vec<impl Connection>) -> Result<Outcome, Box<dyn Error>> {
+impl Outcome {
+    /// Requests answered in a second.
+    pub fn per_second(&self) -> f64 {
+        (self.requests - self.lost) as f64 / self.elapsed.as_secs_f64()
+    }
+}
+
+/// Drives `connections`, all at once, each with the plan's requests, and again with as many until `at_least` has passed;
+/// returns when all answers have come.
+pub fn run(
+    plan: &Plan,
+    at_least: Duration,
+    connections: Vec<impl Connection>,
+) -> Result<Outcome, Box<dyn Error>> {
     let barrier = Arc::new(Barrier::new(connections.len()));
     let mut threads = Vec::new();
     for (number, connection) in (0..).zip(connections) {
         let (plan, barrier) = (*plan, Arc::clone(&barrier));
         let client = Client::new(plan, number)?;
-        threads.push(spawn(move || client.run(connection, &barrier))?);
+        threads.push(spawn(move || client.run(connection, &barrier, at_least))?);
     }
     let mut measured: Option<(Instant, Instant)> = None;
-    let mut outcome =
-        Outcome { lost: 0, reordered: 0, elapsed: Duration::ZERO, latency: histogram()?, error: None };
+    let mut outcome = Outcome {
+        requests: 0,
+        lost: 0,
+        reordered: 0,
+        elapsed: Duration::ZERO,
+        latency: histogram()?,
+        error: None,
+    };
     for thread in threads {
         let client = thread.join().map_err(|_| "a client panicked")?;
-        outcome.lost += plan.messages - client.right;
+        outcome.requests += client.requests;
+        outcome.lost += client.requests - client.right;
         outcome.reordered += client.reordered;
         // By the clients' own clocks: this thread may have to wait for a core among them.
         let (started, ended) = measured.unwrap_or((client.started, client.ended));
@@ -110,6 +131,7 @@ struct Client {
     /// When each request that is under way was begun, by its number modulo the window.
     begun: Vec<Instant>,
     next: u64,
+    requests: u64,
     right: u64,
     reordered: u64,
     latency: Histogram<u32>,
@@ -128,6 +150,7 @@ impl Client {
             number,
             begun,
             next: 0,
+            requests: 0,
             right: 0,
             reordered: 0,
             latency,
@@ -137,7 +160,7 @@ impl Client {
         })
     }
 
-    fn run(mut self, mut connection: impl Connection, barrier: &Barrier) -> Self {
+    fn run(mut self, mut connection: impl Connection, barrier: &Barrier, at_least: Duration) -> Self {
         let mut warm = connection.limit_waits(PATIENCE);
         warm = warm.and_then(|()| place(self.plan.placed, self.number));
         if warm.is_ok() {
@@ -148,7 +171,15 @@ impl Client {
         }
         barrier.wait();
         self.started = Instant::now();
-        let done = warm.and_then(|()| self.exchange(&mut connection, 1..self.plan.requests()));
+        let mut done = warm;
+        loop {
+            let first = 1 + self.requests;
+            self.requests += self.plan.messages;
+            done = done.and_then(|()| self.exchange(&mut connection, first..first + self.plan.messages));
+            if done.is_err() || self.started.elapsed() >= at_least {
+                break;
+            }
+        }
         self.ended = Instant::now();
         self.error = done.err().map(|error| error.to_string());
         self

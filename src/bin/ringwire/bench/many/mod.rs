@@ -14,11 +14,12 @@ pub use transport::{Connection, Plan, Transport};
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-pub use self::load::Outcome;
+use self::load::Outcome;
 use self::mailbox::Mailboxes;
 use self::plain::Plain;
 use self::ring::Ring;
@@ -125,12 +126,13 @@ impl Way {
     }
 
     fn measure(self, plan: &Plan) -> Result<Outcome, Box<dyn Error>> {
+        let once = Duration::ZERO;
         match self {
-            Self::Call => one_run::<Called>(self, plan),
-            Self::Ring => one_run::<Ring>(self, plan),
-            Self::Socket => one_run::<Plain>(self, plan),
-            Self::SocketBatched => one_run::<Socket>(self, plan),
-            Self::Mailbox => one_run::<Mailboxes>(self, plan),
+            Self::Call => one_run::<Called>(self, plan, once),
+            Self::Ring => one_run::<Ring>(self, plan, once),
+            Self::Socket => one_run::<Plain>(self, plan, once),
+            Self::SocketBatched => one_run::<Socket>(self, plan, once),
+            Self::Mailbox => one_run::<Mailboxes>(self, plan, once),
         }
     }
 }
@@ -161,7 +163,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let mut results: Vec<Results> = ways.iter().map(|_| Results::default()).collect();
     for _ in 0..arguments.runs {
         for (way, results) in ways.iter().zip(&mut results) {
-            results.add(&plan, way.measure(&plan)?);
+            results.add(way.measure(&plan)?);
         }
     }
     let (ring, others) = results.split_first().ok_or("nothing measured")?;
@@ -220,9 +222,8 @@ struct Results {
 }
 
 impl Results {
-    fn add(&mut self, plan: &Plan, outcome: Outcome) {
-        let answered = plan.messages * u64::from(plan.connections) - outcome.lost;
-        self.speeds.push(answered as f64 / outcome.elapsed.as_secs_f64());
+    fn add(&mut self, outcome: Outcome) {
+        self.speeds.push(outcome.per_second());
         self.p50_ns.push(outcome.latency.value_at_quantile(0.5) as f64);
         self.p99_ns.push(outcome.latency.value_at_quantile(0.99) as f64);
         self.lost += outcome.lost;
@@ -231,9 +232,9 @@ impl Results {
     }
 }
 
-/// One run of the library's server and clients.
-pub fn measure_calls(plan: &Plan) -> Result<Outcome, Box<dyn Error>> {
-    Way::Call.measure(plan)
+/// One run of the library's server and clients: the plan's requests over and over until `at_least` has passed.
+pub fn measure_calls(plan: &Plan, at_least: Duration) -> Result<Outcome, Box<dyn Error>> {
+    one_run::<Called>(Way::Call, plan, at_least)
 }
 
 /// One run of bare futex mailboxes, each for a window at a time.
@@ -241,7 +242,7 @@ pub fn measure_mailboxes(plan: &Plan) -> Result<Outcome, Box<dyn Error>> {
     Way::Mailbox.measure(plan)
 }
 
-fn one_run<T: Transport>(way: Way, plan: &Plan) -> Result<Outcome, Box<dyn Error>> {
+fn one_run<T: Transport>(way: Way, plan: &Plan, at_least: Duration) -> Result<Outcome, Box<dyn Error>> {
     let directory = PrivateDirectory::create()?;
     let path = directory.path().to_str().ok_or("temporary directory with a name that is not UTF-8")?;
     let arguments = plan.to_arguments();
@@ -250,7 +251,7 @@ fn one_run<T: Transport>(way: Way, plan: &Plan) -> Result<Outcome, Box<dyn Error
     )?;
     let address = peer.hear()?;
     let clients = T::connect(plan, address.trim_end(), 0..plan.connections)?;
-    let outcome = load::run(plan, clients)?;
+    let outcome = load::run(plan, at_least, clients)?;
     if outcome.error.is_none() {
         peer.join()?;
     }
