@@ -264,6 +264,63 @@ fn is_right(payload: &[u8], connection: u32, number: u64) -> bool {
 mod tests {
     use super::*;
 
+    /// Answers at once, in the order of the requests, but for one that is left out.
+    struct Echo {
+        payloads: std::collections::VecDeque<(u64, Vec<u8>)>,
+        size: usize,
+        fails_at: u64,
+    }
+
+    impl Connection for Echo {
+        fn limit_waits(&mut self, _: Duration) -> Result<(), Box<dyn Error>> {
+            Ok(())
+        }
+        fn submit(
+            &mut self,
+            numbers: Range<u64>,
+            mut fill: impl FnMut(u64, &mut [u8]),
+        ) -> Result<(), Box<dyn Error>> {
+            for number in numbers {
+                let mut payload = vec![0; self.size];
+                fill(number, &mut payload);
+                self.payloads.push_back((number, payload));
+            }
+            Ok(())
+        }
+        fn collect(&mut self, mut take: impl FnMut(u64, &[u8])) -> Result<(), Box<dyn Error>> {
+            let (number, payload) = self.payloads.pop_front().ok_or("nothing under way")?;
+            if number == self.fails_at {
+                return Err("the connection broke".into());
+            }
+            take(number, &payload);
+            Ok(())
+        }
+    }
+
+    fn run_echoes(at_least: Duration, fails_at: u64) -> Outcome {
+        let mode = super::super::super::mode::Mode::Block;
+        let plan = Plan { connections: 2, messages: 50, size: 24, window: 4, mode, placed: false };
+        let echo = || Echo { payloads: Default::default(), size: 24, fails_at };
+        run(&plan, at_least, vec![echo(), echo()]).unwrap()
+    }
+
+    #[test]
+    fn rounds_follow_each_other_until_the_time_has_passed() {
+        let once = run_echoes(Duration::ZERO, u64::MAX);
+        assert_eq!((once.requests, once.lost, once.reordered), (100, 0, 0));
+        let at_least = Duration::from_millis(30);
+        let outcome = run_echoes(at_least, u64::MAX);
+        assert!(outcome.elapsed >= at_least && outcome.requests > 100 && outcome.requests.is_multiple_of(50));
+        assert_eq!((outcome.lost, outcome.reordered, outcome.latency.len()), (0, 0, outcome.requests));
+    }
+
+    #[test]
+    fn what_was_not_answered_in_the_round_that_broke_is_lost() {
+        let outcome = run_echoes(Duration::from_secs(3600), 61);
+        assert_eq!((outcome.requests, outcome.lost), (200, 2 * (100 - 60)));
+        assert_eq!(outcome.error.as_deref(), Some("the connection broke"));
+    }
+
     #[test]
     fn a_payload_is_right_for_its_own_request_alone() {
         for size in [0, 1, 7, 8, 13, 64, 1000] {
