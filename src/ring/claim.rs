@@ -26,8 +26,13 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
     /// behind `free_until`.
     #[inline(always)]
     pub(super) fn claim_checked(&mut self, payload_bytes: usize) -> Result<(), RingError> {
-        let end = self.tail + ((payload_bytes as u64 + u64::from(HEADER_BYTES + 7)) & !7);
-        if end <= self.free_until { Ok(()) } else { self.claim_slowly(payload_bytes) }
+        if self.end_of(payload_bytes) <= self.free_until { Ok(()) } else { self.claim_slowly(payload_bytes) }
+    }
+
+    /// Where a record at `tail` ends.
+    #[inline(always)]
+    pub(super) fn end_of(&self, payload_bytes: usize) -> u64 {
+        self.tail + ((payload_bytes as u64 + u64::from(HEADER_BYTES + 7)) & !7)
     }
 
     #[cold]
@@ -181,7 +186,9 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
     fn pad(&mut self, bytes: u32) {
         self.extent.wrote(self.offset(self.tail) + TRAILING_BYTES);
         failpoint(Failpoint::PadClaimed);
-        self.put(PADDING | bytes, bytes);
+        let next = self.tail + u64::from(bytes);
+        self.zero(next);
+        self.put(PADDING | bytes, next);
         failpoint(Failpoint::PadPut);
         if P::breaks(weak::PAD_NO_LOOK) {
             self.publish();

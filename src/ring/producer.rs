@@ -4,7 +4,7 @@ use core::fmt;
 
 use super::claim::next_boundary;
 use super::extent::Extent;
-use super::{CLOSED, HEADER_BYTES, RingError, Slot, Tuning, Violation, align8};
+use super::{CLOSED, HEADER_BYTES, RingError, Slot, Tuning, Violation};
 use crate::sync::failpoint::{Failpoint, failpoint};
 use crate::sync::{Area, Kernel, Ordering::Relaxed, Ordering::Release, Platform, RecordArea, Word, weak};
 use crate::wait::{Mark, Patience, Waker};
@@ -129,9 +129,12 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
     pub fn push(&mut self, header: &Header, payload: &[u8]) -> Result<(), RingError> {
         self.claim_checked(payload.len())?;
         failpoint(Failpoint::SendClaimed);
-        self.write(header, payload);
+        let offset = self.offset(self.tail);
+        let next = self.zero_behind(payload.len());
+        failpoint(Failpoint::SendZeroed);
+        self.write(offset, header, payload);
         failpoint(Failpoint::SendWritten);
-        self.publish_record(payload.len() as u32);
+        self.publish_record(payload.len() as u32, next);
         Ok(())
     }
 
@@ -143,16 +146,22 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
     pub fn append(&mut self, header: &Header, payload: &[u8]) -> Result<(), RingError> {
         self.claim_checked(payload.len())?;
         failpoint(Failpoint::SendClaimed);
-        self.write(header, payload);
+        let offset = self.offset(self.tail);
+        let next = self.zero_behind(payload.len());
+        failpoint(Failpoint::BatchZeroed);
+        self.write(offset, header, payload);
         failpoint(Failpoint::SendWritten);
-        self.put_record(payload.len() as u32);
+        self.put(HEADER_BYTES + payload.len() as u32, next);
         Ok(())
     }
 
+    /// Writes the record at `tail`, which is at `offset`.
     #[inline(always)]
-    fn write(&mut self, header: &Header, payload: &[u8]) {
+    fn write(&mut self, offset: u32, header: &Header, payload: &[u8]) {
         // SAFETY: positions are multiples of 8, and claim_checked() has said that the record ends before the lap does.
-        unsafe { self.area.put_record(self.offset(self.tail), header.tag(), header.correlation, payload) };
+        unsafe { self.area.copy_record_in(offset + HEADER_BYTES, payload) };
+        // SAFETY: as above.
+        unsafe { self.area.put_record_header(offset, header.tag(), header.correlation) };
     }
 
     /// Publishes what is pending and wakes the reader if it sleeps.
@@ -170,6 +179,12 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
     pub fn reserve(&mut self, header: Header, payload_bytes: usize) -> Result<Slot<'_, P, K>, RingError> {
         self.claim(payload_bytes)?;
         Ok(Slot::new(self, header, payload_bytes as u32))
+    }
+
+    /// As [`Producer::reserve`], for what [`Producer::claim`] has just made room for.
+    #[inline(always)]
+    pub(crate) fn reserve_claimed(&mut self, header: Header, payload_bytes: usize) -> Slot<'_, P, K> {
+        Slot::new(self, header, payload_bytes as u32)
     }
 
     /// Publishes what is pending, then says that nothing follows. Needs no room; further calls do nothing.
@@ -197,44 +212,47 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
         (position as u32) & self.mask
     }
 
-    /// Ends the record at `tail`, whose header and payload are written.
+    /// Zeroes the commit word behind the record at `tail`, for which there is room, before its header is written; says where
+    /// that word is.
     #[inline(always)]
-    pub(super) fn put_record(&mut self, payload_bytes: u32) {
-        let length = HEADER_BYTES + payload_bytes;
-        self.put(length, align8(length));
+    pub(super) fn zero_behind(&self, payload_bytes: usize) -> u64 {
+        let next = self.end_of(payload_bytes);
+        self.zero(next);
+        next
     }
 
-    /// Ends the record at `tail`, publishes it with all that is pending, and wakes the reader if it sleeps.
+    /// Zeroes the commit word at `next`.
     #[inline(always)]
-    pub(super) fn publish_record(&mut self, payload_bytes: u32) {
+    pub(super) fn zero(&self, next: u64) {
+        if !P::breaks(weak::NO_ZERO | weak::ZERO_LATE) {
+            self.area.word(next as u32).store(0, Relaxed);
+        }
+    }
+
+    /// Ends the record at `tail`, up to `next` and written, publishes it with all that is pending, and wakes the reader if it
+    /// sleeps.
+    #[inline(always)]
+    pub(super) fn publish_record(&mut self, payload_bytes: u32, next: u64) {
+        let length = HEADER_BYTES + payload_bytes;
         // A batch, or padding, is pending: or a control breaks the order of what follows.
         if self.pending.is_some() || P::breaks(weak::ZERO_LATE | weak::FIRST_FIRST | weak::GENERATION) {
-            self.put_record(payload_bytes);
+            self.put(length, next);
             return self.flush();
         }
-        let length = HEADER_BYTES + payload_bytes;
         let position = self.tail;
-        self.tail = position + u64::from(align8(length));
-        self.published = self.tail;
-        if !P::breaks(weak::NO_ZERO) {
-            self.area.word(self.tail as u32).store(0, Relaxed);
-        }
-        failpoint(Failpoint::SendZeroed);
+        self.tail = next;
+        self.published = next;
         // ORDER commit: Release, as in publish() (control: commit_stored_relaxed).
         self.area.word(position as u32).store(length, P::order(weak::COMMIT_STORE, Release));
         failpoint(Failpoint::SendCommitted);
-        self.announce(self.published);
+        self.announce(next);
     }
 
-    /// Zeroes the next commit word, then notes this one; of a batch the first is stored last.
+    /// Ends what is at `tail`, up to `next`, where the next commit word has been zeroed; of a batch the first commit word is
+    /// stored last.
     #[inline(always)]
-    pub(super) fn put(&mut self, commit: u32, step: u32) {
-        let (position, next) = (self.tail, self.tail + u64::from(step));
-        let late = P::breaks(weak::ZERO_LATE);
-        if !P::breaks(weak::NO_ZERO) && !late {
-            self.area.word(next as u32).store(0, Relaxed);
-        }
-        failpoint(Failpoint::BatchZeroed);
+    pub(super) fn put(&mut self, commit: u32, next: u64) {
+        let position = self.tail;
         self.tail = next;
         if P::breaks(weak::GENERATION) {
             self.last_commit = position;
@@ -251,7 +269,7 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
             self.area.word(position as u32).store(commit, Relaxed);
             failpoint(Failpoint::BatchLaterStored);
         }
-        if late {
+        if P::breaks(weak::ZERO_LATE) {
             self.publish();
             self.area.word(next as u32).store(0, Relaxed);
         }

@@ -81,16 +81,20 @@ impl<'a, P: Platform, K: Kernel<P::Word>> Slot<'a, P, K> {
     /// Sends what was written, and wakes the reader if it sleeps.
     #[inline]
     pub fn commit(self) {
+        let payload_bytes = self.prefix + self.written;
+        let next = self.producer.zero_behind(payload_bytes as usize);
         self.put_header();
         failpoint(Failpoint::SlotHeaderPut);
-        self.producer.publish_record(self.prefix + self.written);
+        self.producer.publish_record(payload_bytes, next);
     }
 
     /// As [`Slot::commit`], but [`Producer::flush`] publishes it.
     #[inline]
     pub(crate) fn append(self) {
+        let payload_bytes = self.prefix + self.written;
+        let next = self.producer.zero_behind(payload_bytes as usize);
         self.put_header();
-        self.producer.put_record(self.prefix + self.written);
+        self.producer.put(HEADER_BYTES + payload_bytes, next);
     }
 
     /// Writes `bytes`, before anything else and as far as they fit, and puts them out of the caller's sight.

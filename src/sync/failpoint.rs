@@ -22,10 +22,10 @@ macro_rules! failpoints {
 failpoints! {
     /// send: room is claimed
     SendClaimed,
-    /// send: header and payload are written
-    SendWritten,
     /// send: the next commit word is zeroed
     SendZeroed,
+    /// send: header and payload are written
+    SendWritten,
     /// send: the commit word is stored
     SendCommitted,
     /// announce: the fence before the look at the reader's mark has passed

@@ -165,9 +165,9 @@ impl Area for NativeArea {
         assert!(offset.is_multiple_of(8), "records are 8-aligned");
         let record = self.address(offset, 16);
         // SAFETY: address() checked 16 bytes from an 8-aligned offset.
-        unsafe { copy::store_u32(record.wrapping_add(4), tag) };
-        // SAFETY: as above.
         unsafe { copy::store_u64(record.wrapping_add(8), correlation) };
+        // SAFETY: as above.
+        unsafe { copy::store_u32(record.wrapping_add(4), tag) };
     }
 
     #[inline(always)]
@@ -222,16 +222,23 @@ impl Area for NativeArea {
 
 impl RecordArea for NativeArea {
     #[inline(always)]
-    unsafe fn put_record(&self, offset: u32, tag: u32, correlation: u64, payload: &[u8]) {
-        debug_assert!(offset.is_multiple_of(8) && offset as usize + 16 + payload.len() <= self.size as usize);
-        // The caller's contract keeps the record inside the area.
+    unsafe fn copy_record_in(&self, offset: u32, payload: &[u8]) {
+        debug_assert!(offset.is_multiple_of(8) && offset as usize + payload.len() <= self.size as usize);
+        // The caller's contract keeps the range inside the area.
+        let target = self.base.as_ptr().wrapping_add(offset as usize);
+        // SAFETY: as above; 8-aligned.
+        unsafe { copy::store_aligned(target, payload) };
+    }
+
+    #[inline(always)]
+    unsafe fn put_record_header(&self, offset: u32, tag: u32, correlation: u64) {
+        debug_assert!(offset.is_multiple_of(8) && offset as usize + 16 <= self.size as usize);
+        // The caller's contract keeps the header inside the area.
         let record = self.base.as_ptr().wrapping_add(offset as usize);
-        // SAFETY: as above; 4-aligned, since the record is 8-aligned.
-        unsafe { copy::store_u32(record.wrapping_add(4), tag) };
         // SAFETY: as above; 8-aligned.
         unsafe { copy::store_u64(record.wrapping_add(8), correlation) };
-        // SAFETY: as above; 8-aligned.
-        unsafe { copy::store_aligned(record.wrapping_add(16), payload) };
+        // SAFETY: as above; 4-aligned, since the record is 8-aligned.
+        unsafe { copy::store_u32(record.wrapping_add(4), tag) };
     }
 
     #[inline(always)]

@@ -61,14 +61,23 @@ pub trait RecordArea: Area {
     /// What travels between two cores at a time.
     const LINE_BYTES: u32 = 64;
 
-    /// Header and payload of the record at `offset` in one step.
+    /// Copies in the payload of a record, to `offset`.
     ///
     /// # Safety
-    /// `offset` is 8-aligned, and the record (16 bytes and the payload) lies inside the area.
+    /// `offset` is 8-aligned, and the payload lies inside the area.
     #[inline(always)]
-    unsafe fn put_record(&self, offset: u32, tag: u32, correlation: u64, payload: &[u8]) {
+    unsafe fn copy_record_in(&self, offset: u32, payload: &[u8]) {
+        self.copy_in(offset, payload);
+    }
+
+    /// The header of the record at `offset`. Behind the payload: the header's line is the one that the reader polls, and takes
+    /// from whoever has stored into it before the commit word is there as well.
+    ///
+    /// # Safety
+    /// `offset` is 8-aligned, and the header's 16 bytes lie inside the area.
+    #[inline(always)]
+    unsafe fn put_record_header(&self, offset: u32, tag: u32, correlation: u64) {
         self.put_header(offset, tag, correlation);
-        self.copy_in(offset + 16, payload);
     }
 
     /// Asks for the line of `offset` (modulo the area's size), to be read soon. An economy: may do nothing.

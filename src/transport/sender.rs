@@ -8,7 +8,9 @@ use super::credentials::Credentials;
 use super::message::MessageWriter;
 use super::options::{Backpressure, Options};
 use super::receiver::Receiver;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+#[cfg(doc)]
+use crate::error::ErrorKind;
 use crate::ring::{self, HEADER_BYTES, Producer, RingError, Tuning};
 use crate::shm::Direction;
 use crate::sync::Native;
@@ -195,9 +197,7 @@ impl Sender {
         if self.abandoned.is_some() || self.producer.claim(payload_bytes).is_err() {
             self.make_ready(payload_bytes, backpressure, &mut deadline, other)?;
         }
-        let reserved = self.producer.reserve(header.whole(), payload_bytes);
-        // make_ready() has just made the room.
-        reserved.map_err(|_| ErrorKind::Full.into())
+        Ok(self.producer.reserve_claimed(header.whole(), payload_bytes))
     }
 
     /// Begins a batch: its messages are published together.

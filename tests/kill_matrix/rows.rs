@@ -72,8 +72,8 @@ const fn closing(at: Failpoint, waits: &'static [Wait], closed: Closed) -> Row {
 
 pub(crate) const ROWS: &[Row] = &[
     row(SendClaimed, "send", 1, ALL, 0),
-    row(SendWritten, "send", 1, ALL, 0),
     row(SendZeroed, "send", 1, ALL, 0),
+    row(SendWritten, "send", 1, ALL, 0),
     row(SendCommitted, "send", 1, ALL, 1),
     row(AnnounceFenced, "send", 1, ALL, 1),
     row(ReaderWaking, "send", 1, SLEEPING, 1),

@@ -2,6 +2,10 @@
 //!
 //! Every access is a relaxed atomic of its size, or an asm block that stands for a sequence of them: whatever the peer
 //! does meanwhile, the worst case is that the bytes are not what it committed. `copy_nonoverlapping` would be a data race.
+//!
+//! Short copies go from their end to their beginning, and longer ones leave the target's first line for the end. It is the
+//! line that the reader polls: stored into at once and again later, it is taken away in between, and fetched twice. (Calls
+//! between two cores at a line's distance of 0.3 us, of 32 and 64 B: 1.45 and 1.61 of it -> 1.29 and 1.44.)
 #![allow(clippy::disallowed_types, reason = "this room is where raw atomics live")]
 
 #[cfg(target_arch = "x86_64")]
@@ -144,44 +148,42 @@ unsafe fn move_aligned<const STORE: bool>(target: *mut u8, source: *mut u8, byte
     }
     let rest = bytes % BLOCK_BYTES;
     let blocks = bytes - rest;
-    if blocks != 0 {
-        // SAFETY: a whole number of blocks, inside both ranges.
-        unsafe { move_blocks(target, source, blocks) };
-    }
     if rest != 0 {
         // SAFETY: what is left of both ranges behind the blocks, which keep the alignment.
         unsafe { move_rest::<STORE>(target.wrapping_add(blocks), source.wrapping_add(blocks), rest) };
     }
+    if blocks != 0 {
+        // SAFETY: a whole number of blocks, inside both ranges.
+        unsafe { move_blocks(target, source, blocks) };
+    }
 }
 
-/// Less than a block, without a loop: a part for each bit of the length.
+/// Less than a block, without a loop: a part for each bit of the length, the last first.
 ///
 /// # Safety
 /// As [`move_bytes`]; the shared range is 8-aligned.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-unsafe fn move_rest<const STORE: bool>(mut target: *mut u8, mut source: *mut u8, bytes: usize) {
+unsafe fn move_rest<const STORE: bool>(target: *mut u8, source: *mut u8, bytes: usize) {
     macro_rules! part {
         ($size:literal, $move:expr) => {
             if bytes & $size != 0 {
-                // SAFETY: the bit says that this many bytes are left of both ranges; the parts in front were multiples
+                // Behind the larger parts.
+                let at = bytes & !(2 * $size - 1);
+                // SAFETY: the bit says that this many bytes are left of both ranges there; the parts in front are multiples
                 // of this size, so the shared one is aligned for it.
-                unsafe { $move(target, source) };
-                target = target.wrapping_add($size);
-                source = source.wrapping_add($size);
+                unsafe { $move(target.wrapping_add(at), source.wrapping_add(at)) };
             }
         };
     }
-    part!(32, move_half_block);
-    part!(16, move_quarter_block);
-    part!(8, move_word::<STORE>);
-    if bytes & 7 == 0 {
-        return;
+    if bytes & 7 != 0 {
+        part!(1, move_byte::<STORE>);
+        part!(2, move_two_bytes::<STORE>);
+        part!(4, move_half_word::<STORE>);
     }
-    part!(4, move_half_word::<STORE>);
-    part!(2, move_two_bytes::<STORE>);
-    part!(1, move_byte::<STORE>);
-    let _ = (target, source);
+    part!(8, move_word::<STORE>);
+    part!(16, move_quarter_block);
+    part!(32, move_half_block);
 }
 
 /// # Safety
@@ -284,7 +286,7 @@ const BLOCK_BYTES: usize = 64;
 #[cfg(not(target_arch = "x86_64"))]
 const BLOCK_BYTES: usize = 1 << 62;
 
-/// Cache lines in four moves each: stands for relaxed loads and stores in no promised order.
+/// Cache lines in four moves each, the last first: stands for relaxed loads and stores in no promised order.
 ///
 /// # Safety
 /// Both are valid for `bytes`, a multiple of 64 but not 0, and do not overlap.
@@ -295,20 +297,18 @@ unsafe fn move_blocks(target: *mut u8, source: *mut u8, bytes: usize) {
     unsafe {
         core::arch::asm!(
             "2:",
-            "movups {a}, [{source}]",
-            "movups {b}, [{source} + 16]",
-            "movups {c}, [{source} + 32]",
-            "movups {d}, [{source} + 48]",
-            "movups [{target}], {a}",
-            "movups [{target} + 16], {b}",
-            "movups [{target} + 32], {c}",
-            "movups [{target} + 48], {d}",
-            "add {source}, 64",
-            "add {target}, 64",
             "sub {bytes}, 64",
+            "movups {d}, [{source} + {bytes} + 48]",
+            "movups {c}, [{source} + {bytes} + 32]",
+            "movups {b}, [{source} + {bytes} + 16]",
+            "movups {a}, [{source} + {bytes}]",
+            "movups [{target} + {bytes} + 48], {d}",
+            "movups [{target} + {bytes} + 32], {c}",
+            "movups [{target} + {bytes} + 16], {b}",
+            "movups [{target} + {bytes}], {a}",
             "jnz 2b",
-            source = inout(reg) source => _,
-            target = inout(reg) target => _,
+            source = in(reg) source,
+            target = in(reg) target,
             bytes = inout(reg) bytes => _,
             a = out(xmm_reg) _,
             b = out(xmm_reg) _,
@@ -331,8 +331,8 @@ unsafe fn move_half_block(target: *mut u8, source: *mut u8) {
         core::arch::asm!(
             "movups {a}, [{source}]",
             "movups {b}, [{source} + 16]",
-            "movups [{target}], {a}",
             "movups [{target} + 16], {b}",
+            "movups [{target}], {a}",
             source = in(reg) source,
             target = in(reg) target,
             a = out(xmm_reg) _,

@@ -79,7 +79,9 @@ fn words(area: &impl Area) -> Vec<u64> {
 fn pass(area: &impl RecordArea, length: usize) -> (Vec<u8>, (u32, u64), Vec<u64>) {
     let payload: Vec<u8> = (0..length).map(|i| (i * 7 % 251) as u8).collect();
     // SAFETY: 64 + 16 + length is inside the 4096 bytes.
-    unsafe { area.put_record(64, 0x0102_0304, 5 << 40 | 6, &payload) };
+    unsafe { area.copy_record_in(80, &payload) };
+    // SAFETY: as above.
+    unsafe { area.put_record_header(64, 0x0102_0304, 5 << 40 | 6) };
     area.expect_read(64);
     let mut found = vec![0; length];
     // SAFETY: as above.
