@@ -89,7 +89,7 @@ fn at_most(instructions: u64) -> LibraryBenchmarkConfig {
 
 #[library_benchmark]
 #[bench::bytes_16(args = (ring(16),), config = at_most(155))]
-#[bench::bytes_64(args = (ring(64),), config = at_most(150))]
+#[bench::bytes_64(args = (ring(64),), config = at_most(145))]
 #[bench::bytes_1024(args = (ring(1024),), config = at_most(700))]
 fn send_and_receive(mut ring: Box<Ring>) -> Box<Ring> {
     send(&mut ring);
@@ -106,7 +106,7 @@ fn reserve_write_commit(mut ring: Box<Ring>) -> Box<Ring> {
     ring
 }
 
-#[library_benchmark(config = at_most(2_400))]
+#[library_benchmark(config = at_most(2_330))]
 #[bench::bytes_64(ring(64))]
 fn batch_of_16(mut ring: Box<Ring>) -> Box<Ring> {
     for _ in 0..16 {
@@ -162,7 +162,7 @@ fn pass(ends: &mut Ends) {
     ends.server.receive().unwrap().payload().copy_to(&mut ends.received);
 }
 
-#[library_benchmark(config = at_most(230))]
+#[library_benchmark(config = at_most(180))]
 #[bench::bytes_64(ends())]
 fn stream_send_and_receive(mut ends: Box<Ends>) -> Box<Ends> {
     pass(&mut ends);
@@ -222,14 +222,14 @@ fn ask(calls: &mut Calls) {
     calls.client.call(WORK, &calls.payload).unwrap().payload().copy_to(&mut calls.received);
 }
 
-#[library_benchmark(config = at_most(350))]
+#[library_benchmark(config = at_most(270))]
 #[bench::bytes_64(answered())]
 fn client_call(mut calls: Box<Calls>) -> Box<Calls> {
     ask(&mut calls);
     calls
 }
 
-#[library_benchmark(config = at_most(450))]
+#[library_benchmark(config = at_most(340))]
 #[bench::bytes_64(answered())]
 fn client_call_with(mut calls: Box<Calls>) -> Box<Calls> {
     let Calls { client, payload, received, .. } = &mut *calls;
@@ -245,7 +245,7 @@ fn client_call_with(mut calls: Box<Calls>) -> Box<Calls> {
     calls
 }
 
-#[library_benchmark(config = at_most(360))]
+#[library_benchmark(config = at_most(330))]
 #[bench::bytes_64(answered())]
 fn client_submit_and_collect(mut calls: Box<Calls>) -> Box<Calls> {
     let ticket = calls.client.submit(WORK, &calls.payload).unwrap();
@@ -265,7 +265,7 @@ fn window_answered() -> Box<Calls> {
     calls
 }
 
-#[library_benchmark(config = at_most(16_200))]
+#[library_benchmark(config = at_most(15_600))]
 #[bench::kib_1(window_answered())]
 fn client_window_of_16(mut calls: Box<Calls>) -> Box<Calls> {
     let Calls { client, payload, received, .. } = &mut *calls;
@@ -283,7 +283,7 @@ fn client_window_of_16(mut calls: Box<Calls>) -> Box<Calls> {
     calls
 }
 
-#[library_benchmark(config = at_most(20_000))]
+#[library_benchmark(config = at_most(14_500))]
 #[bench::items_100(streamed())]
 fn client_stream(mut calls: Box<Calls>) -> Box<Calls> {
     let mut items = calls.client.call_streaming(WORK, &calls.payload).unwrap();

@@ -9,6 +9,9 @@ use crate::wire::Status;
 /// What went wrong, as far as a program decides by it. More kinds may come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+// As wide as what it shares its place with in the results of the hot path, or those are copied in other pieces than they
+// were written in: see `PackedHeader`.
+#[repr(u64)]
 pub enum ErrorKind {
     /// The socket's path is longer than the 107 bytes that a Unix socket address holds.
     PathTooLong,

@@ -298,7 +298,7 @@ impl<const WEAK: u64> Receiver<WEAK> {
 
     fn compare(&self, record: &Record) {
         let length = record.payload_bytes() as usize;
-        assert_eq!(record.header, header_of(self.received, length), "not the next message");
+        assert_eq!(record.header(), header_of(self.received, length), "not the next message");
         assert_eq!(self.consumer.payload(record).to_vec(), payload_of(self.received, length), "torn");
     }
 }

@@ -107,8 +107,7 @@ impl Client {
     ) -> Result<Reply<'_>, Error> {
         let (slot, correlation) = self.send_request(message_type, request, Expected::Response, deadline)?;
         let expected = Header::new(Kind::Response, message_type, correlation);
-        let arrived = self.await_or_abandon(slot, expected)?;
-        self.take_reply(slot, arrived)
+        self.await_reply(slot, expected)
     }
 
     #[inline(always)]
@@ -122,8 +121,7 @@ impl Client {
     ) -> Result<R, Error> {
         let (slot, correlation) = self.send_request_with(message_type, request_bytes, write, deadline)?;
         let expected = Header::new(Kind::Response, message_type, correlation);
-        let arrived = self.await_or_abandon(slot, expected)?;
-        let reply = self.take_reply(slot, arrived)?;
+        let reply = self.await_reply(slot, expected)?;
         Ok(read(reply.payload()))
     }
 
@@ -139,8 +137,11 @@ impl Client {
         let expected = Header::new(Kind::Response, message_type, correlation);
         buffer.clear();
         if self.state.has_begun(slot) {
-            let arrived = self.await_or_abandon(slot, expected)?;
-            self.take_reply(slot, arrived)?.payload().append_to(buffer);
+            self.await_reply(slot, expected)?.payload().append_to(buffer);
+            return Ok(buffer.len());
+        }
+        if let Some(place) = self.await_plainly(slot, expected) {
+            self.take_plain_reply(slot, place).payload().append_to(buffer);
             return Ok(buffer.len());
         }
         // Pieces of a long response go to where they are wanted: the caller's buffer stands in for the slot's.

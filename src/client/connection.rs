@@ -122,8 +122,7 @@ impl Client {
         if let Err(unsent) = self.send(header, &[], deadline, Some(slot)) {
             self.not_sent(slot, unsent)?;
         }
-        let arrived = self.await_or_abandon(slot, Header::new(Kind::Pong, 0, correlation))?;
-        self.take_reply(slot, arrived)?;
+        self.await_reply(slot, Header::new(Kind::Pong, 0, correlation))?;
         Ok(started.elapsed())
     }
 

@@ -105,10 +105,20 @@ impl Items<'_> {
         if self.client.state.tickets.entry(self.slot).fault.is_some() {
             return Err(self.refuse_long_item());
         }
+        if let Some(place) = self.client.await_plainly(self.slot, self.item) {
+            let (_, receiver) = self.client.stream.halves();
+            return Ok(Some(Reply::in_ring(receiver, place)));
+        }
+        self.next_slowly()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn next_slowly(&mut self) -> Result<Option<Reply<'_>>, Error> {
         match self.client.await_slot(self.slot, self.item) {
-            Ok(Arrived::InRing(found)) if found.header() == self.item => {
+            Ok(Arrived::InRing(found)) if found.is(self.item) => {
                 let (_, receiver) = self.client.stream.halves();
-                Ok(Some(Reply::in_ring(receiver.hand_out(found))))
+                Ok(Some(Reply::in_ring(receiver, found.place())))
             }
             Ok(arrived) => self.take_other(arrived),
             Err(error) => {

@@ -152,7 +152,7 @@ impl Client {
         let correlation = found.header().correlation;
         let slot = self.state.tickets.find(Ticket { correlation })?;
         let message_type = self.state.tickets.entry(slot).message_type;
-        let is_answer = found.header() == Header::new(Kind::Response, message_type, correlation);
+        let is_answer = found.is(Header::new(Kind::Response, message_type, correlation));
         (is_answer && !self.state.tickets.is_ready(slot)).then_some(slot)
     }
 

@@ -3,7 +3,7 @@
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::error::{Error, ErrorKind};
-use crate::transport::{Message, Payload};
+use crate::transport::{Payload, Place, Receiver};
 
 /// Buffers up to this size are kept for the next answer.
 pub(super) const KEPT_BYTES: usize = 64 << 10;
@@ -13,23 +13,22 @@ pub(super) const KEPT_BYTES: usize = 64 << 10;
 /// It lies in the ring, and gives its room back when it is dropped; one that travelled in fragments, or came while the
 /// caller waited for another, lies in a buffer of the client.
 #[derive(Debug)]
+// No enum: its variants would share bytes, and be copied in other pieces than they were written in. See `PackedHeader`.
 pub struct Reply<'a> {
-    source: Source<'a>,
+    /// The ring where it lies at `place`; or else
+    ring: Option<&'a mut Receiver>,
+    place: Place,
+    /// a buffer of the client's, lent.
+    buffer: Option<&'a mut Vec<u8>>,
 }
 
-#[derive(Debug)]
-enum Source<'a> {
-    Ring(Message<'a>),
-    Buffer(Buffer<'a>),
-}
-
-/// A client's buffer, lent.
-#[derive(Debug)]
-struct Buffer<'a>(&'a mut Vec<u8>);
-
-impl Drop for Buffer<'_> {
+impl Drop for Reply<'_> {
+    #[inline(always)]
     fn drop(&mut self) {
-        empty(self.0);
+        match &mut self.ring {
+            Some(receiver) => receiver.release_at(self.place),
+            None => self.empty_buffer(),
+        }
     }
 }
 
@@ -44,21 +43,29 @@ pub(super) fn empty(buffer: &mut Vec<u8>) {
 
 impl<'a> Reply<'a> {
     #[inline(always)]
-    pub(super) fn in_ring(message: Message<'a>) -> Self {
-        Self { source: Source::Ring(message) }
+    pub(super) fn in_ring(receiver: &'a mut Receiver, place: Place) -> Self {
+        Self { ring: Some(receiver), place, buffer: None }
     }
 
     pub(super) fn in_buffer(bytes: &'a mut Vec<u8>) -> Self {
-        Self { source: Source::Buffer(Buffer(bytes)) }
+        Self { ring: None, place: Place::ELSEWHERE, buffer: Some(bytes) }
+    }
+
+    #[cold]
+    fn empty_buffer(&mut self) {
+        if let Some(buffer) = &mut self.buffer {
+            empty(buffer);
+        }
     }
 
     /// The bytes: to be copied, or read piece by piece.
     #[inline]
     #[must_use]
     pub fn payload(&self) -> Payload<'_> {
-        match &self.source {
-            Source::Ring(message) => message.payload(),
-            Source::Buffer(buffer) => Payload::private(buffer.0),
+        match (&self.ring, &self.buffer) {
+            (Some(receiver), _) => receiver.payload_at(self.place),
+            (None, Some(buffer)) => Payload::private(buffer),
+            (None, None) => Payload::private(&[]),
         }
     }
 

@@ -5,7 +5,7 @@ use super::intake::{Awaited, Full, State, Step, parse_status};
 use super::reply::Reply;
 use super::tickets::Fault;
 use crate::error::{Error, ErrorKind};
-use crate::transport::{Deadline, Found, Meanwhile, Payload, Receiver};
+use crate::transport::{Deadline, Found, Meanwhile, Payload, Place, Receiver};
 use crate::wire::call::StatusPayload;
 use crate::wire::{Header, Kind, Status};
 
@@ -94,11 +94,47 @@ impl Client {
         }
         let (sender, receiver) = self.stream.halves();
         let found = match receiver.next_record(deadline, || sender.trim_idle()) {
-            Ok(found) if found.header() == expected => return Ok(Arrived::InRing(found)),
+            Ok(found) if found.is(expected) => return Ok(Arrived::InRing(found)),
             Ok(found) => found,
             Err(error) => return Err(self.ended(error)),
         };
         self.await_slowly(found, Awaited::Slot(slot), deadline).map(|(_, arrived)| arrived)
+    }
+
+    /// `expected` itself, in the ring, where nothing is unusual: `None` in every other case, which [`Client::await_slot`]
+    /// sees to.
+    #[inline(always)]
+    pub(super) fn await_plainly(&mut self, slot: usize, expected: Header) -> Option<Place> {
+        let deadline = self.state.tickets.entry(slot).deadline;
+        if self.state.tickets.is_ready(slot) || self.owes_an_end() {
+            return None;
+        }
+        let (sender, receiver) = self.stream.halves();
+        receiver.await_record(expected, deadline, || sender.trim_idle())
+    }
+
+    /// Waits for the answer to a request, `expected` as the rule, and hands it out; gives the request up where that fails.
+    #[inline(always)]
+    pub(super) fn await_reply(&mut self, slot: usize, expected: Header) -> Result<Reply<'_>, Error> {
+        match self.await_plainly(slot, expected) {
+            Some(place) => Ok(self.take_plain_reply(slot, place)),
+            None => self.await_reply_slowly(slot, expected),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn await_reply_slowly(&mut self, slot: usize, expected: Header) -> Result<Reply<'_>, Error> {
+        let arrived = self.await_or_abandon(slot, expected)?;
+        self.take_reply(slot, arrived)
+    }
+
+    /// Hands out the response that lies at `place`; the slot is free then.
+    #[inline(always)]
+    pub(super) fn take_plain_reply(&mut self, slot: usize, place: Place) -> Reply<'_> {
+        self.state.tickets.finish(slot);
+        let (_, receiver) = self.stream.halves();
+        Reply::in_ring(receiver, place)
     }
 
     #[inline(always)]
@@ -191,9 +227,7 @@ impl Client {
     pub(super) fn take_reply(&mut self, slot: usize, arrived: Arrived) -> Result<Reply<'_>, Error> {
         match arrived {
             Arrived::InRing(found) if found.header().kind != Kind::Error => {
-                self.state.tickets.finish(slot);
-                let (_, receiver) = self.stream.halves();
-                Ok(Reply::in_ring(receiver.hand_out(found)))
+                Ok(self.take_plain_reply(slot, found.place()))
             }
             Arrived::InRing(found) => Err(self.take_error(slot, found)),
             Arrived::Stored => self.take_stored(slot),

@@ -10,7 +10,7 @@ use crate::sync::{
     Area, Kernel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, Platform, RecordArea, Word, weak,
 };
 use crate::wait::{BusyPoll, Mark, Patience, Waker};
-use crate::wire::{Header, HeaderError};
+use crate::wire::{Header, HeaderError, PackedHeader};
 
 /// Payloads from this size on are asked for as a whole before they are read.
 const EXPECT_FROM_BYTES: u32 = 256;
@@ -21,21 +21,84 @@ const EXPECT_MOST_BYTES: u32 = 2048;
 #[derive(Clone, Copy, Debug)]
 pub struct Commit(NonZeroU32);
 
+impl Commit {
+    /// Whether it says: nothing up to the end of the area.
+    #[inline(always)]
+    pub(crate) fn is_padding(self) -> bool {
+        self.0.get() & PADDING != 0
+    }
+}
+
 /// A record that [`Consumer::peek`] found: checked, and still in the ring.
 #[derive(Clone, Copy, Debug)]
 pub struct Record {
-    /// What it is.
-    pub header: Header,
-    offset: u32,
-    payload_bytes: u32,
+    header: PackedHeader,
+    place: Place,
+}
+
+/// Where the record lies whose header says no more than was known.
+///
+/// One word for the same reason as [`PackedHeader`]: the offset below, the payload's bytes above.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place(u64);
+
+impl Place {
+    /// Behind every ring: stands for a record that lies elsewhere. Consumers refuse it.
+    pub(crate) const ELSEWHERE: Self = Self::new(!(2 * HEADER_BYTES - 1), 0);
+
+    #[inline(always)]
+    const fn new(offset: u32, payload_bytes: u32) -> Self {
+        Self((payload_bytes as u64) << 32 | offset as u64)
+    }
+
+    #[inline(always)]
+    #[must_use]
+    pub(crate) fn is_elsewhere(self) -> bool {
+        self.offset() == Self::ELSEWHERE.offset()
+    }
+
+    #[inline(always)]
+    const fn offset(self) -> u32 {
+        self.0 as u32
+    }
+
+    #[inline(always)]
+    const fn payload_bytes(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
 }
 
 impl Record {
+    /// One that is in no ring: see [`Place::ELSEWHERE`].
+    #[must_use]
+    pub(crate) fn elsewhere(header: Header) -> Self {
+        Self { header: header.packed(), place: Place::ELSEWHERE }
+    }
+
+    #[inline(always)]
+    #[must_use]
+    pub(crate) fn place(&self) -> Place {
+        self.place
+    }
+
+    /// What it is.
+    #[inline(always)]
+    #[must_use]
+    pub fn header(&self) -> Header {
+        self.header.header()
+    }
+
+    #[inline(always)]
+    #[must_use]
+    pub(crate) fn packed_header(&self) -> PackedHeader {
+        self.header
+    }
+
     /// Bytes of its payload.
     #[inline]
     #[must_use]
     pub fn payload_bytes(&self) -> u32 {
-        self.payload_bytes
+        self.place.payload_bytes()
     }
 }
 
@@ -150,33 +213,44 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
     /// As [`Consumer::peek`].
     #[inline(always)]
     pub fn check(&mut self, commit: Commit) -> Result<Option<Record>, RingError> {
-        let commit = commit.0.get();
+        match self.check_plainly(commit) {
+            None => self.check_special(commit),
+            record => Ok(record),
+        }
+    }
+
+    /// As [`Consumer::check`] where it is a record; `None` for all else, padding included. (Nothing of what it gives passes
+    /// through memory, unlike the results of a function that is not inlined.)
+    #[inline(always)]
+    pub(crate) fn check_plainly(&self, commit: Commit) -> Option<Record> {
+        let (offset, payload_bytes) = self.extent_of(commit.0.get())?;
+        // SAFETY: positions are multiples of 8, and the record of at least a header ends inside the area.
+        let (tag, correlation) = unsafe { self.area.record_header(offset) };
+        let header = PackedHeader::parse(tag, correlation).ok()?;
+        failpoint(Failpoint::RecordFound);
+        Some(Record { header, place: Place::new(offset, payload_bytes) })
+    }
+
+    /// Where the record with this commit word lies, and how long its payload is; `None` if it is none, or too long.
+    #[inline(always)]
+    fn extent_of(&self, commit: u32) -> Option<(u32, u32)> {
         let offset = self.offset();
         // Shorter than a header wraps to more than any limit.
         let payload_bytes = commit.wrapping_sub(HEADER_BYTES);
-        if payload_bytes > self.max_payload_bytes || commit > self.ring_bytes - offset {
-            return self.check_special(commit);
-        }
-        // SAFETY: positions are multiples of 8, and the record of at least a header ends inside the area.
-        let (tag, correlation) = unsafe { self.area.record_header(offset) };
-        match Header::parse(tag, correlation) {
-            Ok(header) => {
-                failpoint(Failpoint::RecordFound);
-                Ok(Some(Record { header, offset, payload_bytes }))
-            }
-            Err(error) => Err(bad_header(error)),
-        }
+        let fits = payload_bytes <= self.max_payload_bytes && commit <= self.ring_bytes - offset;
+        fits.then_some((offset, payload_bytes))
     }
 
     /// Asks for all lines of a payload that is about to be read, if they are more than a few: copied one after the other,
     /// each would wait for the one before (1 KiB round trips between two cores: 1.67 -> 1.34 us). An economy.
     #[inline(always)]
     pub fn expect_payload(&self, record: &Record) {
-        if record.payload_bytes >= EXPECT_FROM_BYTES {
+        let (offset, payload_bytes) = (record.place.offset(), record.place.payload_bytes());
+        if payload_bytes >= EXPECT_FROM_BYTES {
             let line_bytes = P::Area::LINE_BYTES;
-            let end = HEADER_BYTES + record.payload_bytes.min(EXPECT_MOST_BYTES);
+            let end = HEADER_BYTES + payload_bytes.min(EXPECT_MOST_BYTES);
             for line in 2..end.div_ceil(line_bytes) {
-                self.area.expect_read(record.offset.wrapping_add(line * line_bytes));
+                self.area.expect_read(offset.wrapping_add(line * line_bytes));
             }
         }
     }
@@ -185,42 +259,78 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
     /// this looks twice at the most.
     #[cold]
     #[inline(never)]
-    fn check_special(&mut self, commit: u32) -> Result<Option<Record>, RingError> {
-        let (offset, ring_bytes) = (self.offset(), self.ring_bytes);
+    fn check_special(&mut self, commit: Commit) -> Result<Option<Record>, RingError> {
+        if commit.is_padding() && self.is_right_padding(commit) {
+            return match self.skip_padding(commit) {
+                None => Ok(None),
+                Some(commit) => self.check(commit),
+            };
+        }
+        let (commit, offset, ring_bytes) = (commit.0.get(), self.offset(), self.ring_bytes);
         if commit == CLOSED {
             return Err(RingError::Closed);
         }
-        if commit & PADDING == 0 {
+        if commit & PADDING != 0 {
+            return Err(Violation::Padding { found: commit & !PADDING, offset, ring_bytes }.into());
+        }
+        if self.extent_of(commit).is_none() {
             let limit = self.tuning.max_record_bytes.min(ring_bytes - offset);
             return Err(Violation::RecordLength { found: commit, offset, limit }.into());
         }
-        let found = commit & !PADDING;
-        if offset == 0 || found != ring_bytes - offset {
-            return Err(Violation::Padding { found, offset, ring_bytes }.into());
-        }
-        self.advance(found);
-        failpoint(Failpoint::PaddingSkipped);
-        match self.poll() {
-            None => Ok(None),
-            Some(commit) if commit.0.get() & PADDING != 0 => {
-                Err(Violation::Padding { found: commit.0.get() & !PADDING, offset: 0, ring_bytes }.into())
+        // SAFETY: as in check_plainly(), by extent_of().
+        let (tag, correlation) = unsafe { self.area.record_header(offset) };
+        match Header::parse(tag, correlation) {
+            // A hostile writer has put it right meanwhile.
+            Ok(header) => {
+                let place = Place::new(offset, commit - HEADER_BYTES);
+                Ok(Some(Record { header: header.packed(), place }))
             }
-            Some(commit) => self.check(commit),
+            Err(error) => Err(bad_header(error)),
         }
     }
 
+    /// Padding lies at the end of the area, and is not all of it.
+    fn is_right_padding(&self, commit: Commit) -> bool {
+        let offset = self.offset();
+        offset != 0 && commit.0.get() & !PADDING == self.ring_bytes - offset
+    }
+
+    /// Leaves padding behind, and polls again; `None` also where it is not as it should be, which [`Consumer::check`] says.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn skip_padding(&mut self, commit: Commit) -> Option<Commit> {
+        if !self.is_right_padding(commit) {
+            return None;
+        }
+        self.advance(commit.0.get() & !PADDING);
+        failpoint(Failpoint::PaddingSkipped);
+        self.poll()
+    }
+
     /// The payload of `record`, in place.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn payload(&self, record: &Record) -> Payload<'_, P::Area> {
-        Payload::in_ring(&self.area, record.offset + HEADER_BYTES, record.payload_bytes)
+        self.payload_at(record.place)
+    }
+
+    /// As [`Consumer::payload`].
+    #[inline(always)]
+    pub(crate) fn payload_at(&self, place: Place) -> Payload<'_, P::Area> {
+        Payload::in_ring(&self.area, place.offset() + HEADER_BYTES, place.payload_bytes())
     }
 
     /// Lets go of the record that [`Consumer::peek`] found last.
     #[inline(always)]
     pub fn release(&mut self, record: Record) {
+        self.release_at(record.place);
+    }
+
+    /// As [`Consumer::release`].
+    #[inline(always)]
+    pub(crate) fn release_at(&mut self, place: Place) {
         failpoint(Failpoint::Releasing);
-        self.advance(align8(HEADER_BYTES + record.payload_bytes));
+        self.advance(align8(HEADER_BYTES + place.payload_bytes()));
     }
 
     #[inline(always)]

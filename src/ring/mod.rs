@@ -31,6 +31,7 @@ mod slot;
 mod waiting;
 
 pub use arm::Readiness;
+pub(crate) use consumer::Place;
 pub use consumer::{Commit, Consumer, Record};
 pub use interrupt::Interrupter;
 pub use payload::Payload;

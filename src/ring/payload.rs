@@ -11,19 +11,15 @@ use crate::sync::{Area, NativeArea, RecordArea};
 ///
 /// The peer can change ring memory at any time, so there is no `&[u8]` to it: bytes are copied out, and may then be
 /// trusted not to change. As an [`io::Read`] it yields its bytes once, from front to back.
+// No enum: its variants would share bytes, and be copied in other pieces than they were written in. See `PackedHeader`.
 pub struct Payload<'a, A> {
-    source: Source<'a, A>,
+    /// The area that it lies in, from `offset` on: 8-aligned, and its bytes from there lie inside. Or else
+    area: Option<&'a A>,
+    offset: u32,
     bytes: u32,
     read: u32,
-}
-
-enum Source<'a, A> {
-    /// `offset` is 8-aligned, and the payload's bytes from there lie inside the area.
-    Ring {
-        area: &'a A,
-        offset: u32,
-    },
-    Private(&'a [u8]),
+    /// the memory that is it.
+    private: &'a [u8],
 }
 
 impl<A> fmt::Debug for Payload<'_, A> {
@@ -38,23 +34,19 @@ impl<'a, A: RecordArea> Payload<'a, A> {
     #[inline(always)]
     pub(super) fn in_ring(area: &'a A, offset: u32, bytes: u32) -> Self {
         assert!(u64::from(offset) + u64::from(bytes) <= u64::from(area.size()), "a record of another ring");
-        Self { source: Source::Ring { area, offset }, bytes, read: 0 }
+        Self { area: Some(area), offset, bytes, read: 0, private: &[] }
     }
 
     /// A payload in private memory.
     pub(crate) fn private(bytes: &'a [u8]) -> Self {
-        Self { bytes: bytes.len() as u32, source: Source::Private(bytes), read: 0 }
+        Self { area: None, offset: 0, bytes: bytes.len() as u32, read: 0, private: bytes }
     }
 
     /// The same again, read from the front.
     #[inline(always)]
     #[must_use]
     pub(crate) fn again(&self) -> Payload<'_, A> {
-        let source = match self.source {
-            Source::Ring { area, offset } => Source::Ring { area, offset },
-            Source::Private(bytes) => Source::Private(bytes),
-        };
-        Payload { source, bytes: self.bytes, read: 0 }
+        Payload { read: 0, ..*self }
     }
 
     /// The first word of 8 bytes, and what follows it; `None` if it is shorter.
@@ -62,11 +54,11 @@ impl<'a, A: RecordArea> Payload<'a, A> {
     pub(crate) fn split_word(&self) -> Option<(u64, Payload<'_, A>)> {
         let word = self.read_at::<u64>(0)?;
         // 8 bytes on: still 8-aligned, and inside by the read above.
-        let source = match self.source {
-            Source::Ring { area, offset } => Source::Ring { area, offset: offset + 8 },
-            Source::Private(bytes) => Source::Private(&bytes[8..]),
+        let (offset, private) = match self.area {
+            Some(_) => (self.offset + 8, self.private),
+            None => (0, &self.private[8..]),
         };
-        Some((word, Payload { source, bytes: self.bytes - 8, read: 0 }))
+        Some((word, Payload { offset, bytes: self.bytes - 8, read: 0, private, ..*self }))
     }
 
     /// Length in bytes.
@@ -87,10 +79,10 @@ impl<'a, A: RecordArea> Payload<'a, A> {
     pub fn copy_to(&self, target: &mut [u8]) -> usize {
         let count = target.len().min(self.len());
         let target = &mut target[..count];
-        match self.source {
+        match self.area {
             // SAFETY: what in_ring() checked, and no more than all of it.
-            Source::Ring { area, offset } => unsafe { area.copy_record_out(offset, target) },
-            Source::Private(bytes) => target.copy_from_slice(&bytes[..count]),
+            Some(area) => unsafe { area.copy_record_out(self.offset, target) },
+            None => target.copy_from_slice(&self.private[..count]),
         }
         count
     }
@@ -146,10 +138,10 @@ impl<'a, A: RecordArea> Payload<'a, A> {
     /// Gives all whole words of 8 bytes to `take`, in place and without a buffer; the last `len() % 8` bytes are left out.
     #[inline]
     pub fn take_words(&self, mut take: impl FnMut(u64)) {
-        match self.source {
-            Source::Ring { area, offset } => area.take_words(offset, self.bytes / 8, take),
-            Source::Private(bytes) => {
-                for word in bytes.chunks_exact(8) {
+        match self.area {
+            Some(area) => area.take_words(self.offset, self.bytes / 8, take),
+            None => {
+                for word in self.private.chunks_exact(8) {
                     let mut copy = [0; 8];
                     copy.copy_from_slice(word);
                     take(u64::from_ne_bytes(copy));
@@ -160,11 +152,9 @@ impl<'a, A: RecordArea> Payload<'a, A> {
 
     #[inline(always)]
     fn copy_out(&self, from: u32, target: &mut [u8]) {
-        match self.source {
-            Source::Ring { area, offset } => area.copy_out(offset + from, target),
-            Source::Private(bytes) => {
-                target.copy_from_slice(&bytes[from as usize..from as usize + target.len()])
-            }
+        match self.area {
+            Some(area) => area.copy_out(self.offset + from, target),
+            None => target.copy_from_slice(&self.private[from as usize..from as usize + target.len()]),
         }
     }
 }
@@ -173,9 +163,9 @@ impl Payload<'_, NativeArea> {
     /// Copies the first `bytes` to `offset` of `target`, with no buffer in between.
     #[inline(always)]
     pub(super) fn copy_across(&self, target: &NativeArea, offset: u32, bytes: usize) {
-        match self.source {
-            Source::Ring { area, offset: from } => target.copy_across(offset, area, from, bytes),
-            Source::Private(private) => target.copy_in(offset, &private[..bytes]),
+        match self.area {
+            Some(area) => target.copy_across(offset, area, self.offset, bytes),
+            None => target.copy_in(offset, &self.private[..bytes]),
         }
     }
 
@@ -187,14 +177,14 @@ impl Payload<'_, NativeArea> {
     /// undefined behaviour.
     #[must_use]
     pub unsafe fn as_slice(&self) -> &[u8] {
-        match self.source {
-            Source::Ring { area, offset } => {
-                let address = area.address(offset, self.len());
+        match self.area {
+            Some(area) => {
+                let address = area.address(self.offset, self.len());
                 // SAFETY: address() checked the range; the record stays ours while `self` borrows the reading half; the
                 // caller vouches for the peer.
                 unsafe { core::slice::from_raw_parts(address, self.len()) }
             }
-            Source::Private(bytes) => bytes,
+            None => self.private,
         }
     }
 }

@@ -13,7 +13,7 @@ use super::handover::BoxedStream;
 use super::peer::{Peer, QueuedAnswer, QueuedEvent, Wanted};
 use super::registry::View;
 use crate::error::{Error, ErrorKind};
-use crate::transport::{Backpressure, Cancellations, Counter, Deadline, Received, Sender, Stream};
+use crate::transport::{Backpressure, Cancellations, Deadline, Received, Sender, Stream};
 use crate::wire::call::SLOTS;
 use crate::wire::{Header, Kind};
 
@@ -160,6 +160,34 @@ impl<'s> Connection<'s> {
 
     #[inline(always)]
     fn turn(&mut self) -> Result<(), End> {
+        let (sender, receiver) = self.stream.halves();
+        if sender.owes_an_end() {
+            return self.turn_slowly();
+        }
+        let Some(found) = receiver.await_plainly(self.deadline, || sender.trim_idle()) else {
+            return self.turn_slowly();
+        };
+        let message = receiver.hand_out(found);
+        let mut dispatch = Dispatch {
+            core: self.core,
+            peer: self.peer,
+            cancellations: &self.cancellations,
+            sender,
+            is_refusing: self.goodbye == Goodbye::Refusing,
+        };
+        let is_request = dispatch.message(&mut self.requests, &mut self.view, &message)?;
+        drop(message);
+        if is_request {
+            self.stream.halves().1.expect_answer();
+            self.count_down_request()
+        } else {
+            self.count_down()
+        }
+    }
+
+    /// As [`Connection::turn`], for whatever comes or does not come.
+    #[inline(never)]
+    fn turn_slowly(&mut self) -> Result<(), End> {
         match self.take()? {
             Taken::Request => {
                 self.stream.halves().1.expect_answer();
@@ -172,7 +200,6 @@ impl<'s> Connection<'s> {
     }
 
     /// Takes one message and answers it.
-    #[inline(always)]
     fn take(&mut self) -> Result<Taken, End> {
         let (sender, receiver) = self.stream.halves();
         if sender.owes_an_end() {
@@ -190,26 +217,14 @@ impl<'s> Connection<'s> {
         };
         match received {
             Ok(Received::Whole(message)) => {
-                let header = message.header();
-                if matches!(header.kind, Kind::Request | Kind::Event) {
-                    count(&mut self.requests, &self.peer.requests);
-                    let table = self.view.table(&self.core.registry);
-                    dispatch.request(table, header, message.payload())?;
-                    return Ok(if header.kind == Kind::Request { Taken::Request } else { Taken::Other });
-                }
-                match header.kind {
-                    Kind::Ping => dispatch.pong(header, &message.payload())?,
-                    // A client that is about to close, or cancels by a way of its own.
-                    Kind::Goodbye | Kind::Cancel => {}
-                    _ => return Err(End::Violation("an answer from a client")),
-                }
-                Ok(Taken::Other)
+                let is_request = dispatch.message(&mut self.requests, &mut self.view, &message)?;
+                Ok(if is_request { Taken::Request } else { Taken::Other })
             }
             Ok(Received::Pieces(reader)) => {
                 if !matches!(reader.header().kind, Kind::Request | Kind::Event) {
                     return Err(End::Violation("something else than a request in fragments"));
                 }
-                count(&mut self.requests, &self.peer.requests);
+                self.peer.count_request(&mut self.requests);
                 let is_answered = reader.header().kind == Kind::Request;
                 dispatch.request_in_pieces(self.view.table(&self.core.registry), reader)?;
                 if is_answered {
@@ -387,10 +402,4 @@ impl<'s> Connection<'s> {
             message_type: None,
         });
     }
-}
-
-#[inline(always)]
-fn count(requests: &mut u64, shown: &Counter) {
-    *requests += 1;
-    shown.set(*requests);
 }

@@ -10,6 +10,7 @@ use super::metadata::Metadata;
 use super::peer::Peer;
 use super::shed::Held;
 use crate::transport::{Cancellation, Credentials, Deadline, Payload};
+use crate::wire::{Header, Kind, PackedHeader};
 
 /// A connection as handlers and the server's owner see it.
 #[derive(Debug)]
@@ -58,8 +59,8 @@ pub struct Context<'a> {
     pub(super) peer: &'a Arc<Peer>,
     pub(super) cancellation: Cancellation<'a>,
     pub(super) deadline: Deadline,
-    pub(super) correlation: u64,
-    pub(super) message_type: u16,
+    /// The request's.
+    pub(super) header: PackedHeader,
     pub(super) is_one_way: bool,
     /// What the request occupies until it is answered.
     pub(super) held: Held,
@@ -76,14 +77,21 @@ impl Context<'_> {
     #[inline]
     #[must_use]
     pub fn message_type(&self) -> u16 {
-        self.message_type
+        self.header.header().message_type
     }
 
     /// The request's number among those of its connection; 0 where nobody waits for an answer.
     #[inline]
     #[must_use]
     pub fn correlation(&self) -> u64 {
-        self.correlation
+        self.header.header().correlation
+    }
+
+    /// The header of an answer of this kind.
+    #[inline(always)]
+    pub(super) fn answer(&self, kind: Kind) -> Header {
+        let asked = self.header.header();
+        Header::new(kind, asked.message_type, asked.correlation)
     }
 
     /// Whether nobody waits for an answer: what the handler replies is left out.
@@ -131,8 +139,8 @@ impl fmt::Debug for Context<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Context")
             .field("connection", &self.peer.info.id)
-            .field("message_type", &self.message_type)
-            .field("correlation", &self.correlation)
+            .field("message_type", &self.message_type())
+            .field("correlation", &self.correlation())
             .field("deadline", &self.deadline)
             .finish_non_exhaustive()
     }

@@ -14,11 +14,11 @@ use super::errors::{Action, ErrorClass, ErrorEvent, panic_message};
 use super::items::{Items, Source, StreamingRequest};
 use super::middleware::{Flow, Outcome};
 use super::peer::Peer;
-use super::registry::{Handler, PlainHandler, StreamingHandler, Table};
+use super::registry::{Handler, PlainHandler, StreamingHandler, Table, View};
 use super::reply::{Progress, Reply, Turn, forward};
 use super::shed::Held;
 use crate::error::Error;
-use crate::transport::{Cancellations, Deadline, MessageReader, Payload, Sender};
+use crate::transport::{Cancellations, Deadline, Message, MessageReader, Payload, Sender};
 use crate::wire::call::SLOTS;
 use crate::wire::{Header, Kind, Status};
 
@@ -50,9 +50,32 @@ pub(super) struct Dispatch<'d> {
 }
 
 impl<'d> Dispatch<'d> {
+    /// Answers a message of one record; says whether it was a request.
+    #[inline(always)]
+    pub(super) fn message(
+        &mut self,
+        requests: &mut u64,
+        view: &mut View,
+        message: &Message<'_>,
+    ) -> Result<bool, End> {
+        let header = message.header();
+        if matches!(header.kind, Kind::Request | Kind::Event) {
+            self.peer.count_request(requests);
+            self.request(view.table(&self.core.registry), header, message.payload())?;
+            return Ok(header.kind == Kind::Request);
+        }
+        match header.kind {
+            Kind::Ping => self.pong(header, &message.payload())?,
+            // A client that is about to close, or cancels by a way of its own.
+            Kind::Goodbye | Kind::Cancel => {}
+            _ => return Err(End::Violation("an answer from a client")),
+        }
+        Ok(false)
+    }
+
     /// Answers a request of one record.
     #[inline(always)]
-    pub(super) fn request(&mut self, table: &Table, header: Header, payload: Payload<'_>) -> Result<(), End> {
+    fn request(&mut self, table: &Table, header: Header, payload: Payload<'_>) -> Result<(), End> {
         let mut context = self.context(header);
         let rest;
         let payload = if header.is_extended() {
@@ -131,8 +154,7 @@ impl<'d> Dispatch<'d> {
             peer: self.peer,
             cancellation: self.cancellations.of(header.correlation),
             deadline: Deadline::NEVER,
-            correlation: header.correlation,
-            message_type: header.message_type,
+            header: header.packed(),
             is_one_way: header.kind == Kind::Event,
             held: Held::default(),
         }
@@ -211,7 +233,7 @@ impl<'d> Dispatch<'d> {
         if context.is_one_way {
             return Ok(());
         }
-        let header = Header::new(Kind::StreamEnd, context.message_type, context.correlation);
+        let header = context.answer(Kind::StreamEnd);
         // Code and retry hint; no words.
         self.sender.send(header, &[0; 8]).map_err(End::Failed)
     }
@@ -255,7 +277,7 @@ impl<'d> Dispatch<'d> {
             class,
             failure: &failure,
             connection: Some(&self.peer.info),
-            message_type: Some(context.message_type),
+            message_type: Some(context.message_type()),
         });
         let failure = match action {
             Action::Answer(status) => failure.under(status),
@@ -264,7 +286,7 @@ impl<'d> Dispatch<'d> {
         if turn.progress == Progress::None && !context.is_one_way {
             self.peer.failures.add(1);
             let kind = if turn.is_stream { Kind::StreamEnd } else { Kind::Error };
-            let header = Header::new(kind, context.message_type, context.correlation);
+            let header = context.answer(kind);
             self.sender.send(header, &encode(&failure)).map_err(End::Failed)?;
         }
         if action == Action::CloseConnection { Err(End::Wanted) } else { Ok(()) }
@@ -301,7 +323,7 @@ impl<'d> Dispatch<'d> {
     #[cold]
     #[inline(never)]
     fn refuse_unknown(&mut self, context: &Context<'_>) -> Result<(), End> {
-        let message = format!("no handler for message type {}", context.message_type);
+        let message = format!("no handler for message type {}", context.message_type());
         self.refuse(context, Failure::unimplemented(message))
     }
 

@@ -24,7 +24,7 @@ pub struct Items<'a> {
 
 impl<'a> Items<'a> {
     pub(super) fn new(sender: &'a mut Sender, turn: &'a mut Turn, context: &'a Context<'a>) -> Self {
-        let header = Header::new(Kind::StreamItem, context.message_type, context.correlation);
+        let header = context.answer(Kind::StreamItem);
         Self { sender, turn, context, header, sent: 0 }
     }
 

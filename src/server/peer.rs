@@ -122,6 +122,13 @@ pub(super) struct Peer {
 }
 
 impl Peer {
+    /// One more, of which the connection's own thread keeps count in `requests`.
+    #[inline(always)]
+    pub(super) fn count_request(&self, requests: &mut u64) {
+        *requests += 1;
+        self.requests.set(*requests);
+    }
+
     pub(super) fn new(info: ConnectionInfo, link: Interrupter, queues: Arc<QueueSettings>) -> Self {
         Self {
             info,

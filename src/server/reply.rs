@@ -8,7 +8,7 @@ use super::context::Context;
 use super::deferred::DeferredReply;
 use crate::error::{Error, ErrorKind};
 use crate::transport::{Payload, Sender, Slot};
-use crate::wire::{Header, Kind, Status};
+use crate::wire::{Header, Kind, PackedHeader, Status};
 
 /// A payload of no more goes from one ring to the other through a buffer on the stack.
 const SMALL_BYTES: usize = 64;
@@ -31,7 +31,7 @@ pub(super) enum Progress {
 /// What a request's answer needs besides the sender.
 #[derive(Debug)]
 pub(super) struct Turn {
-    pub(super) header: Header,
+    header: PackedHeader,
     pub(super) progress: Progress,
     /// Items have been sent: the answer ends with the stream.
     pub(super) is_stream: bool,
@@ -40,11 +40,13 @@ pub(super) struct Turn {
 impl Turn {
     #[inline(always)]
     pub(super) fn new(context: &Context<'_>) -> Self {
-        Self {
-            header: Header::new(Kind::Response, context.message_type, context.correlation),
-            progress: Progress::None,
-            is_stream: false,
-        }
+        Self { header: context.answer(Kind::Response).packed(), progress: Progress::None, is_stream: false }
+    }
+
+    /// The answer's.
+    #[inline(always)]
+    pub(super) fn header(&self) -> Header {
+        self.header.header()
     }
 }
 
@@ -74,7 +76,7 @@ impl Reply<'_> {
         if self.context.is_one_way {
             return Ok(self.answered());
         }
-        match self.sender.send(self.turn.header, payload) {
+        match self.sender.send(self.turn.header(), payload) {
             Ok(()) => Ok(self.answered()),
             Err(error) => Err(self.broken(error)),
         }
@@ -89,7 +91,7 @@ impl Reply<'_> {
         if self.context.is_one_way {
             return Ok(self.answered());
         }
-        match forward(self.sender, self.turn.header, &payload) {
+        match forward(self.sender, self.turn.header(), &payload) {
             Ok(()) => Ok(self.answered()),
             Err(error) => Err(self.broken(error)),
         }
@@ -108,7 +110,7 @@ impl Reply<'_> {
         if self.context.is_one_way {
             return Ok(self.answered());
         }
-        match self.sender.reserve(self.turn.header, payload_bytes) {
+        match self.sender.reserve(self.turn.header(), payload_bytes) {
             Ok(mut slot) => {
                 write(&mut slot);
                 slot.commit();
@@ -140,7 +142,7 @@ impl Reply<'_> {
 
     /// Leaves the answer to somebody else, on whatever thread and however late. The connection goes on meanwhile.
     pub fn detach(self) -> (Replied, DeferredReply) {
-        let deferred = DeferredReply::new(Arc::clone(self.context.peer), self.turn.header, self.context);
+        let deferred = DeferredReply::new(Arc::clone(self.context.peer), self.turn.header(), self.context);
         self.turn.progress = Progress::Deferred;
         (Replied(()), deferred)
     }
@@ -185,23 +187,24 @@ pub(super) fn emit(sender: &mut Sender, event_type: u16, payload: &[u8]) -> Resu
 }
 
 /// Sends on a received payload without putting it together anywhere.
-#[inline]
+#[inline(always)]
 pub(super) fn forward(sender: &mut Sender, header: Header, payload: &Payload<'_>) -> Result<(), Error> {
     if payload.len() <= SMALL_BYTES {
         let mut bytes = [0; SMALL_BYTES];
         let count = payload.copy_to(&mut bytes);
         return sender.send(header, &bytes[..count]);
     }
-    forward_large(sender, header, payload)
+    // A payload of its own: the caller's stays in registers.
+    forward_large(sender, header, payload.again())
 }
 
 #[inline(never)]
-fn forward_large(sender: &mut Sender, header: Header, payload: &Payload<'_>) -> Result<(), Error> {
+fn forward_large(sender: &mut Sender, header: Header, payload: Payload<'_>) -> Result<(), Error> {
     if payload.len() > sender.max_record_bytes() {
-        return forward_in_fragments(sender, header, payload);
+        return forward_in_fragments(sender, header, &payload);
     }
     let mut slot = sender.reserve(header, payload.len())?;
-    slot.write_payload(payload);
+    slot.write_payload(&payload);
     slot.commit();
     Ok(())
 }

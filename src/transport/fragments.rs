@@ -34,7 +34,7 @@ impl Receiver {
                 None => self.next_start(&mut deadline, &mut before_idling)?,
                 Some(of) => self.next_fragment(of, &mut deadline, &mut before_idling)?,
             };
-            let flags = found.header.flags();
+            let flags = found.header().flags();
             if flags.contains(Flags::ABANDONED) {
                 buffer.clear();
                 self.partial = None;
@@ -51,7 +51,7 @@ impl Receiver {
             payload.append_to(buffer);
             self.release(found);
             // The first record alone says whether the message is extended.
-            let whole = self.partial.unwrap_or(found.header.whole());
+            let whole = self.partial.unwrap_or(found.header().whole());
             if !flags.contains(Flags::MORE) {
                 self.partial = None;
                 self.set_plain();
@@ -98,8 +98,8 @@ impl Receiver {
 
     /// Lets go of `found`, and of the fragments that follow it when they come.
     pub(super) fn skip_rest_after(&mut self, found: Found) {
-        if found.header.flags().contains(Flags::MORE) {
-            self.skipping = Some(found.header.whole());
+        if found.header().flags().contains(Flags::MORE) {
+            self.skipping = Some(found.header().whole());
             self.set_plain();
         }
         self.release(found);
@@ -163,9 +163,7 @@ impl Receiver {
     pub(super) fn poll_start(&mut self) -> Result<Option<Found>, Error> {
         let found = self.poll()?;
         match found {
-            Some(found) if !found.header.flags().is_whole() || self.is_amid_message() => {
-                self.poll_unusual_start(found)
-            }
+            Some(found) if !found.is_whole() || self.is_amid_message() => self.poll_unusual_start(found),
             _ => Ok(found),
         }
     }
@@ -184,7 +182,7 @@ impl Receiver {
         let lap = self.a_lap_ahead();
         while let Some(of) = self.skipping {
             self.check_fragment(&found, of)?;
-            if !found.header.flags().contains(Flags::MORE) {
+            if !found.header().flags().contains(Flags::MORE) {
                 self.skipping = None;
                 self.set_plain();
             }
@@ -194,23 +192,23 @@ impl Receiver {
                 _ => return Ok(None),
             }
         }
-        if found.header.flags().contains(Flags::CONTINUED) {
+        if found.header().flags().contains(Flags::CONTINUED) {
             return Err(self.out_of_order(&found, "the start of a message"));
         }
         Ok(Some(found))
     }
 
     pub(super) fn check_fragment(&mut self, found: &Found, of: Header) -> Result<(), Error> {
-        if !found.header.flags().contains(Flags::CONTINUED) {
+        if !found.header().flags().contains(Flags::CONTINUED) {
             return Err(self.out_of_order(found, "the next fragment"));
         }
-        if found.header.with_flags(of.flags()) != of {
+        if found.header().with_flags(of.flags()) != of {
             return Err(self.out_of_order(found, "a fragment of the same message"));
         }
         Ok(())
     }
 
     pub(super) fn out_of_order(&mut self, found: &Found, expected: &'static str) -> Error {
-        self.fail(Violation::Fragment { found: found.header, expected }.into())
+        self.fail(Violation::Fragment { found: found.header(), expected }.into())
     }
 }

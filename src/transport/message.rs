@@ -27,7 +27,7 @@ impl<'a> Message<'a> {
     #[inline]
     #[must_use]
     pub fn header(&self) -> Header {
-        self.found.header
+        self.found.header()
     }
 
     /// The payload, still in the ring.
@@ -64,7 +64,7 @@ pub struct MessageReader<'a> {
 
 impl<'a> MessageReader<'a> {
     pub(super) fn new(receiver: &'a mut Receiver, found: Found) -> Self {
-        let (header, flags) = (found.header.whole(), found.header.flags());
+        let (header, flags) = (found.header().whole(), found.header().flags());
         Self { receiver, header, current: Some((found, 0)), more: true, flags, until: None }
     }
 
@@ -120,7 +120,7 @@ impl<'a> MessageReader<'a> {
             }
         }
         let found = self.receiver.next_fragment(self.header, deadline, || ())?;
-        if found.header.flags().contains(Flags::ABANDONED) {
+        if found.header().flags().contains(Flags::ABANDONED) {
             self.more = false;
             self.receiver.release(found);
             return Err(ErrorKind::Abandoned.into());
@@ -131,7 +131,7 @@ impl<'a> MessageReader<'a> {
 
     fn leave_current(&mut self) {
         if let Some((found, _)) = self.current.take() {
-            self.more = found.header.flags().contains(Flags::MORE);
+            self.more = found.header().flags().contains(Flags::MORE);
             self.receiver.release(found);
         }
     }

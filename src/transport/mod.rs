@@ -58,5 +58,7 @@ pub(crate) use receiver::Found;
 pub(crate) use records::Unsent;
 pub(crate) use sender::Meanwhile;
 
+pub(crate) use crate::ring::Place;
+
 /// Received bytes: see [`ring::Payload`](crate::ring::Payload).
 pub type Payload<'a> = crate::ring::Payload<'a, crate::sync::NativeArea>;

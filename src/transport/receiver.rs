@@ -11,7 +11,7 @@ use super::message::{Message, MessageReader};
 use super::options::Options;
 use super::stash::Stash;
 use crate::error::{Error, ErrorKind};
-use crate::ring::{Consumer, Record, RingError, Tuning};
+use crate::ring::{Consumer, Place, Record, RingError, Tuning};
 use crate::shm::Direction;
 use crate::sync::{Kernel, Native};
 use crate::wait::{Deadline, Spinner, WaitError};
@@ -20,15 +20,33 @@ use crate::wire::Header;
 /// A record that is there to be taken.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Found {
-    pub(super) header: Header,
-    /// `None`: the front of the stash.
-    in_ring: Option<Record>,
+    /// [Elsewhere](Place::ELSEWHERE): at the front of the stash.
+    record: Record,
 }
 
 impl Found {
+    /// What it says of itself, its place among fragments included.
     #[inline(always)]
-    fn in_ring(record: Record) -> Self {
-        Self { header: record.header, in_ring: Some(record) }
+    pub(crate) fn header(&self) -> Header {
+        self.record.header()
+    }
+
+    /// Whether that is `expected`.
+    #[inline(always)]
+    pub(crate) fn is(&self, expected: Header) -> bool {
+        self.record.packed_header() == expected.packed()
+    }
+
+    /// Where it is.
+    #[inline(always)]
+    pub(crate) fn place(&self) -> Place {
+        self.record.place()
+    }
+
+    /// Whether it is a message of its own.
+    #[inline(always)]
+    pub(crate) fn is_whole(&self) -> bool {
+        self.record.packed_header().is_whole()
     }
 }
 
@@ -109,15 +127,17 @@ impl Receiver {
         if !self.plain {
             return None;
         }
-        let commit = self.consumer.poll()?;
-        match self.consumer.check(commit) {
-            Ok(Some(record)) if record.header.flags().is_whole() => {
-                self.consumer.expect_payload(&record);
-                Some(Found::in_ring(record))
-            }
-            // Found again by who asks more closely.
-            _ => None,
+        let mut commit = self.consumer.poll()?;
+        if commit.is_padding() {
+            commit = self.consumer.skip_padding(commit)?;
         }
+        // What is not plain is found again by who asks more closely.
+        let record = self.consumer.check_plainly(commit)?;
+        if !record.packed_header().is_whole() {
+            return None;
+        }
+        self.consumer.expect_payload(&record);
+        Some(Found { record })
     }
 
     #[cold]
@@ -127,7 +147,7 @@ impl Receiver {
         before_idling: impl FnMut(),
     ) -> Result<Message<'_>, Error> {
         let found = self.next_start(&mut deadline, before_idling)?;
-        if !found.header.flags().is_whole() {
+        if !found.is_whole() {
             return Err(Self::in_fragments());
         }
         Ok(Message::new(self, found))
@@ -159,6 +179,25 @@ impl Receiver {
         self.receive_any_slowly(deadline, &mut before_idling)
     }
 
+    /// A whole message in the ring, where nothing is unusual, after one wait at the most. `None` in every other case, also
+    /// where the wait has failed: [`Receiver::receive_any`] says why.
+    #[inline(always)]
+    pub(crate) fn await_plainly(
+        &mut self,
+        deadline: Deadline,
+        before_idling: impl FnOnce(),
+    ) -> Option<Found> {
+        if let Some(found) = self.poll_plainly() {
+            return Some(found);
+        }
+        // An interruption before the wait does not end it at once.
+        if !self.plain || self.consumer.kernel().is_interrupted() {
+            return None;
+        }
+        self.wait(&mut Some(deadline), before_idling).ok()?;
+        self.poll_plainly()
+    }
+
     #[inline(never)]
     fn receive_any_slowly(
         &mut self,
@@ -173,7 +212,7 @@ impl Receiver {
                 return Ok(Received::Interrupted);
             }
             if let Some(found) = self.poll_start()? {
-                return Ok(if found.header.flags().is_whole() {
+                return Ok(if found.is_whole() {
                     Received::Whole(Message::new(self, found))
                 } else {
                     Received::Pieces(MessageReader::new(self, found))
@@ -202,7 +241,7 @@ impl Receiver {
         };
         match found {
             None => Ok(None),
-            Some(found) if found.header.flags().is_whole() => Ok(Some(Message::new(self, found))),
+            Some(found) if found.is_whole() => Ok(Some(Message::new(self, found))),
             Some(_) => Err(Self::in_fragments()),
         }
     }
@@ -273,12 +312,10 @@ impl Receiver {
             self.disarm();
         }
         if !self.stash.is_empty() {
-            return Ok(self.stash.front().map(|(header, _)| Found { header: *header, in_ring: None }));
+            return Ok(self.stash.front().map(|(header, _)| Found { record: Record::elsewhere(*header) }));
         }
         match self.consumer.peek() {
-            Ok(Some(record)) if !self.corrupt => {
-                Ok(Some(Found { header: record.header, in_ring: Some(record) }))
-            }
+            Ok(Some(record)) if !self.corrupt => Ok(Some(Found { record })),
             Ok(None) => Ok(None),
             Ok(Some(_)) => Err(self.fail(RingError::Closed)),
             Err(error) => Err(self.fail(error)),
@@ -287,18 +324,30 @@ impl Receiver {
 
     #[inline(always)]
     pub(super) fn payload(&self, found: &Found) -> Payload<'_> {
-        match &found.in_ring {
-            Some(record) => self.consumer.payload(record),
-            None => Payload::private(self.stash.front().map_or(&[], |(_, payload)| payload)),
+        self.payload_at(found.place())
+    }
+
+    /// As [`Receiver::record_payload`].
+    #[inline(always)]
+    pub(crate) fn payload_at(&self, place: Place) -> Payload<'_> {
+        if place.is_elsewhere() {
+            return Payload::private(self.stash.front().map_or(&[], |(_, payload)| payload));
         }
+        self.consumer.payload_at(place)
     }
 
     #[inline(always)]
     pub(super) fn release(&mut self, found: Found) {
-        match found.in_ring {
-            Some(record) => self.consumer.release(record),
-            None => self.release_stashed(),
+        self.release_at(found.place());
+    }
+
+    /// Lets go of the record that is there, a whole message.
+    #[inline(always)]
+    pub(crate) fn release_at(&mut self, place: Place) {
+        if place.is_elsewhere() {
+            return self.release_stashed();
         }
+        self.consumer.release_at(place);
     }
 
     #[cold]
@@ -318,7 +367,7 @@ impl Receiver {
                     }
                     let payload = self.consumer.payload(&record).to_vec();
                     self.consumer.release(record);
-                    self.stash.push(record.header, payload);
+                    self.stash.push(record.header(), payload);
                     self.plain = false;
                 }
                 // The end is found again by the next receive.

@@ -7,30 +7,18 @@ use super::receiver::{Found, Receiver};
 use super::sender::{Meanwhile, Sender, Slot};
 use super::{Deadline, Payload};
 use crate::error::{Error, ErrorKind};
-use crate::ring::Violation;
+use crate::ring::{Place, Violation};
 use crate::wire::{Flags, Header};
 
 impl Found {
-    /// What it says of itself, its place among fragments included.
-    #[inline(always)]
-    pub(crate) fn header(&self) -> Header {
-        self.header
-    }
-
     /// Whether it is all of its message, or the last that comes of it.
     pub(crate) fn is_last(&self) -> bool {
-        !self.header.flags().contains(Flags::MORE)
-    }
-
-    /// Whether it is a message of its own.
-    #[inline(always)]
-    pub(crate) fn is_whole(&self) -> bool {
-        self.header.flags().is_whole()
+        !self.header().flags().contains(Flags::MORE)
     }
 
     /// Whether the message that it belongs to has been given up.
     pub(crate) fn is_abandoned(&self) -> bool {
-        self.header.flags().contains(Flags::ABANDONED)
+        self.header().flags().contains(Flags::ABANDONED)
     }
 }
 
@@ -52,6 +40,26 @@ impl Receiver {
             }
         }
         self.next_record_slowly(deadline, before_idling)
+    }
+
+    /// The record that says `expected` of itself, if that comes next, in the ring, after one wait at the most. `None` in every
+    /// other case, also where the wait has failed: [`Receiver::next_record`] says why.
+    #[inline(always)]
+    pub(crate) fn await_record(
+        &mut self,
+        expected: Header,
+        deadline: Deadline,
+        before_idling: impl FnOnce(),
+    ) -> Option<Place> {
+        let found = match self.poll_plainly() {
+            Some(found) => found,
+            None if self.plain => {
+                self.wait_until(deadline, before_idling).ok()?;
+                self.poll_plainly()?
+            }
+            None => return None,
+        };
+        found.is(expected).then_some(found.place())
     }
 
     #[cold]
@@ -89,7 +97,7 @@ impl Receiver {
     fn check_place(&mut self, found: Found) -> Result<Found, Error> {
         match self.partial {
             Some(of) => self.check_fragment(&found, of)?,
-            None if found.header.flags().contains(Flags::CONTINUED) => {
+            None if found.header().flags().contains(Flags::CONTINUED) => {
                 return Err(self.out_of_order(&found, "the start of a message"));
             }
             None => {}
@@ -106,7 +114,7 @@ impl Receiver {
     #[inline(always)]
     pub(crate) fn release_record(&mut self, found: Found) {
         if !found.is_whole() {
-            self.partial = (!found.is_last()).then(|| found.header.whole());
+            self.partial = (!found.is_last()).then(|| found.header().whole());
             self.set_plain();
         }
         self.release(found);

@@ -12,5 +12,6 @@ pub use handshake::{
     Answer, Features, HELLO_MIN_BYTES, HandshakeError, Hello, MAGIC, MAX_HANDSHAKE_BYTES, REASON_BYTES,
     VERSION, VERSION_OLDEST,
 };
+pub(crate) use header::PackedHeader;
 pub use header::{Flags, Header, HeaderError, Kind, RecordHeader};
 pub use status::Status;

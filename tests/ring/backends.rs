@@ -161,11 +161,11 @@ impl Backend for Halves {
         let payload = self.consumer.payload(&record).to_vec();
         assert_eq!(payload.len(), record.payload_bytes() as usize);
         self.consumer.release(record);
-        Some((record.header, payload))
+        Some((record.header(), payload))
     }
     fn peek(&mut self) {
-        let first = self.consumer.peek().unwrap().map(|record| (record.header, record.payload_bytes()));
-        let second = self.consumer.peek().unwrap().map(|record| (record.header, record.payload_bytes()));
+        let first = self.consumer.peek().unwrap().map(|record| (record.header(), record.payload_bytes()));
+        let second = self.consumer.peek().unwrap().map(|record| (record.header(), record.payload_bytes()));
         assert_eq!(first, second);
     }
     fn publish_consumed(&mut self) {

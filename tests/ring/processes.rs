@@ -42,7 +42,7 @@ pub(crate) fn consume() {
         match consumer.peek() {
             Ok(None) => consumer.wait_readable(&mut spinner, Deadline::NEVER, || ()).unwrap(),
             Ok(Some(record)) => {
-                assert_eq!(record.header, Header::new(Kind::StreamItem, count as u16, count));
+                assert_eq!(record.header(), Header::new(Kind::StreamItem, count as u16, count));
                 fill(count * 31, &mut expected, length(&mut random, u64::from(tuning.max_payload_bytes())));
                 found.clear();
                 consumer.payload(&record).append_to(&mut found);

@@ -95,7 +95,7 @@ impl Reading {
             return Ok(self.current);
         }
         match self.receiver.poll_record() {
-            Ok(Some(found)) if is_bytes(found.header) => Ok(Some((found, 0))),
+            Ok(Some(found)) if is_bytes(found.header()) => Ok(Some((found, 0))),
             Ok(None) => Ok(None),
             Ok(Some(found)) => Err(not_bytes(&found)),
             Err(error) if error.kind() == ErrorKind::PeerClosed => {
@@ -109,7 +109,7 @@ impl Reading {
 
 #[cold]
 fn not_bytes(found: &Found) -> Error {
-    let kind = found.header.kind;
+    let kind = found.header().kind;
     let message =
         format!("found a message ({kind:?}) where bytes were expected; is the other side a ByteStream?");
     Error::new(ErrorKind::CorruptPeer, message)

@@ -135,14 +135,14 @@ impl NamedReceiver {
             return Err(self.fail(RingError::Closed));
         }
         match self.consumer.peek() {
-            Ok(Some(record)) if record.header.flags().is_whole() => {
+            Ok(Some(record)) if record.packed_header().is_whole() => {
                 self.consumer.expect_payload(&record);
                 Ok(Some(record))
             }
             Ok(None) => Ok(None),
             Ok(Some(record)) => {
-                Err(self
-                    .fail(Violation::Fragment { found: record.header, expected: "a whole record" }.into()))
+                let found = record.header();
+                Err(self.fail(Violation::Fragment { found, expected: "a whole record" }.into()))
             }
             Err(error) => Err(self.fail(error)),
         }
@@ -189,7 +189,7 @@ impl NamedMessage<'_> {
     #[inline]
     #[must_use]
     pub fn header(&self) -> Header {
-        self.record.header
+        self.record.header()
     }
 
     /// The payload, still in the ring.
