@@ -36,7 +36,7 @@ pub struct Record {
     place: Place,
 }
 
-/// Where the record lies whose header says no more than was known.
+/// Where a record lies, and how long it is: all that is left of it once its header has been read.
 ///
 /// One word for the same reason as [`PackedHeader`]: the offset below, the payload's bytes above.
 #[derive(Clone, Copy, Debug)]
@@ -329,6 +329,7 @@ impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
     /// As [`Consumer::release`].
     #[inline(always)]
     pub(crate) fn release_at(&mut self, place: Place) {
+        debug_assert!(!place.is_elsewhere(), "a record of no ring");
         failpoint(Failpoint::Releasing);
         self.advance(align8(HEADER_BYTES + place.payload_bytes()));
     }

@@ -184,6 +184,7 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
     /// As [`Producer::reserve`], for what [`Producer::claim`] has just made room for.
     #[inline(always)]
     pub(crate) fn reserve_claimed(&mut self, header: Header, payload_bytes: usize) -> Slot<'_, P, K> {
+        debug_assert!(self.end_of(payload_bytes) <= self.free_until, "no room has been claimed");
         Slot::new(self, header, payload_bytes as u32)
     }
 

@@ -14,6 +14,13 @@ const REST_NS: u64 = 100_000_000;
 const YIELDS_PER_LOOK: u32 = 4;
 
 impl<P: Platform, K: Kernel<P::Word>> Consumer<P, K> {
+    /// Whether a wait has ended with [`WaitError::PeerDied`]: all further ones do, once everything is read.
+    #[inline]
+    #[must_use]
+    pub fn writer_is_gone(&self) -> bool {
+        self.writer_is_gone
+    }
+
     /// Every wait from now on sleeps as `habit` says.
     pub fn wait_as(&mut self, habit: &'static Habit) {
         self.patience = Patience::new(habit);

@@ -190,7 +190,7 @@ impl Receiver {
         if let Some(found) = self.poll_plainly() {
             return Some(found);
         }
-        // An interruption before the wait does not end it at once.
+        // An interruption would end the wait at once.
         if !self.plain || self.consumer.kernel().is_interrupted() {
             return None;
         }
@@ -341,7 +341,7 @@ impl Receiver {
         self.release_at(found.place());
     }
 
-    /// Lets go of the record that is there, a whole message.
+    /// As [`Receiver::release`].
     #[inline(always)]
     pub(crate) fn release_at(&mut self, place: Place) {
         if place.is_elsewhere() {

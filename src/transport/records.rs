@@ -257,9 +257,7 @@ impl Sender {
         if !self.has_room(bytes) {
             self.make_ready(bytes, Backpressure::Wait, &mut Some(deadline), other)?;
         }
-        let reserved = self.reserve_with_flags(header, bytes);
-        // make_ready() has just made the room.
-        let mut slot = reserved.map_err(|_| Error::from(ErrorKind::Full))?;
+        let mut slot = self.reserve_claimed(header, bytes);
         if header.is_extended() {
             slot.put_prefix(&deadline.as_ns().to_ne_bytes());
         }

@@ -11,7 +11,7 @@ use super::receiver::Receiver;
 use crate::error::Error;
 #[cfg(doc)]
 use crate::error::ErrorKind;
-use crate::ring::{self, HEADER_BYTES, Producer, RingError, Tuning};
+use crate::ring::{self, HEADER_BYTES, Producer, Tuning};
 use crate::shm::Direction;
 use crate::sync::Native;
 use crate::wait::{Deadline, Spinner, WaitStrategy};
@@ -311,8 +311,8 @@ impl Sender {
     }
 
     #[inline(always)]
-    pub(super) fn reserve_with_flags(&mut self, header: Header, bytes: usize) -> Result<Slot<'_>, RingError> {
-        self.producer.reserve(header, bytes)
+    pub(super) fn reserve_claimed(&mut self, header: Header, bytes: usize) -> Slot<'_> {
+        self.producer.reserve_claimed(header, bytes)
     }
 }
 

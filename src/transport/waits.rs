@@ -62,7 +62,8 @@ impl Receiver {
         deadline: &mut Option<Deadline>,
         before_idling: impl FnOnce(),
     ) -> Result<(), Error> {
-        if deadline.is_some() {
+        // A death that a wait has seen stays what it ended with, also for who waits again to hear of it.
+        if deadline.is_some() && !self.consumer.writer_is_gone() {
             self.check_time(deadline)?;
         }
         let deadline = *deadline.get_or_insert_with(|| Deadline::after_option(self.timeout));

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ringwire::transport::WaitStrategy;
 use ringwire::{Client, ErrorKind, Listener};
 
 use crate::WORK;
@@ -39,11 +40,19 @@ pub(crate) fn dies() {
 }
 
 fn started(role: &str) -> (Second, Client, tempfile::TempDir) {
+    started_with(role, WaitStrategy::default())
+}
+
+fn started_with(role: &str, strategy: WaitStrategy) -> (Second, Client, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s.sock");
     let server = second(role, &[(PATH, path.to_str().unwrap())]);
-    let client =
-        Client::builder(&path).wait_for_server(true).timeout(Duration::from_secs(50)).connect().unwrap();
+    let client = Client::builder(&path)
+        .wait_for_server(true)
+        .timeout(Duration::from_secs(50))
+        .strategy(strategy)
+        .connect()
+        .unwrap();
     (server, client, directory)
 }
 
@@ -69,6 +78,20 @@ fn calls_cross_between_processes() {
     }
     drop(client);
     server.join();
+}
+
+/// Also where the time is up in the very sleep in which it happened.
+#[test]
+fn a_death_is_told_and_not_the_deadline_that_passed_with_it() {
+    let _watchdog = Watchdog::start();
+    for strategy in [WaitStrategy::SpinThenPark, WaitStrategy::ParkAtOnce, WaitStrategy::SpinOnly] {
+        let (mut server, mut client, _directory) = started_with("echo", strategy);
+        client.call(WORK, b"alive").unwrap();
+        server.kill();
+        let error = client.request(WORK).deadline(Duration::from_millis(2)).call(b"dead").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PeerDied, "{strategy:?}: {error}");
+        assert_eq!(client.call(WORK, b"dead").unwrap_err().kind(), ErrorKind::PeerDied);
+    }
 }
 
 #[test]
