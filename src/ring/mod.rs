@@ -17,6 +17,10 @@
 //! A record or padding of `n` bytes needs `n + 8` free: the next commit word is zeroed before this one is stored, so the
 //! word at the producer's position is always free, and *closed* always has a place.
 //!
+//! A record is written in this order: the next commit word is zeroed, the payload copied, the header stored, the commit word
+//! stored. What a reader sees depends on the last step alone; the order of the others leaves the line that it polls untouched
+//! until header and commit word follow each other. (What a [`Slot`] has been given in place comes first of all.)
+//!
 //! Each side's own position is private and 64 bits wide; what the peer wrote is loaded once, checked, then used.
 
 mod arm;

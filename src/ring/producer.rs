@@ -225,6 +225,8 @@ impl<P: Platform, K: Kernel<P::Word>> Producer<P, K> {
     /// Zeroes the commit word at `next`.
     #[inline(always)]
     pub(super) fn zero(&self, next: u64) {
+        // Relaxed: what comes before it is stored with Release later, and nobody looks here before having seen that (controls:
+        // next_word_not_zeroed, next_word_of_a_batch_not_zeroed, next_word_zeroed_after_the_commit).
         if !P::breaks(weak::NO_ZERO | weak::ZERO_LATE) {
             self.area.word(next as u32).store(0, Relaxed);
         }

@@ -264,7 +264,7 @@ fn is_right(payload: &[u8], connection: u32, number: u64) -> bool {
 mod tests {
     use super::*;
 
-    /// Answers at once, in the order of the requests, but for one that is left out.
+    /// Answers at once, in the order of the requests, until one at which it breaks.
     struct Echo {
         payloads: std::collections::VecDeque<(u64, Vec<u8>)>,
         size: usize,
