@@ -36,6 +36,12 @@ impl RawPeer {
         RawWriter { area: self.out.clone(), position: 0 }
     }
 
+    /// Wakes a reader that has gone over to the lifeline. One that sleeps on its word yet has not to be woken: it looks
+    /// around when it goes over, or finds the bell there.
+    pub(crate) fn ring_the_bell(&self) {
+        (&self.lifeline).write_all(&[1]).unwrap();
+    }
+
     /// Whether the other side has hung up.
     pub(crate) fn sees_the_end(&mut self) -> bool {
         self.lifeline.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -51,7 +57,7 @@ impl RawPeer {
     }
 }
 
-/// Writes records word by word, valid or not. Knows nothing of room.
+/// Writes records word by word, valid or not. Knows nothing of room, and wakes nobody.
 #[derive(Clone)]
 pub(crate) struct RawWriter {
     pub(crate) area: NativeArea,
@@ -71,11 +77,11 @@ impl RawWriter {
 
     pub(crate) fn tagged(&mut self, tag: u32, correlation: u64, payload: &[u8]) {
         let length = 16 + payload.len() as u32;
-        let left = self.area.size() - (self.position & (self.area.size() - 1));
-        if length.next_multiple_of(8) > left {
+        let padding = self.padding_before(length);
+        if padding > 0 {
             self.area.word(0).store(0, Ordering::Relaxed);
-            self.commit(PADDING | left);
-            self.position = self.position.wrapping_add(left);
+            self.commit(PADDING | padding);
+            self.position = self.position.wrapping_add(padding);
         }
         let at = self.position & (self.area.size() - 1);
         self.area.put_header(at, tag, correlation);
@@ -90,10 +96,18 @@ impl RawWriter {
         self.area.word(self.position).store(word, Ordering::Release);
     }
 
-    /// Whether `bytes` more can be written without running over what is not read yet.
+    /// Whether a record of `bytes`, with the padding that may have to go before it, can be written without running over
+    /// what is not read yet.
     pub(crate) fn has_room(&self, bytes: u32) -> bool {
         let head = self.area.head().load(Ordering::Acquire) & !7;
-        u64::from(self.position.wrapping_sub(head)) + u64::from(bytes) + 8 <= u64::from(self.area.size())
+        let needed = u64::from(bytes) + u64::from(self.padding_before(bytes)) + 8;
+        u64::from(self.position.wrapping_sub(head)) + needed <= u64::from(self.area.size())
+    }
+
+    /// What is left of the area, where a record of `bytes` does not fit there any more.
+    fn padding_before(&self, bytes: u32) -> u32 {
+        let left = self.area.size() - (self.position & (self.area.size() - 1));
+        if bytes.next_multiple_of(8) > left { left } else { 0 }
     }
 }
 

@@ -121,7 +121,7 @@ fn a_peer_that_breaks_the_protocol_is_told_apart() {
         let mut events = EventLoop::with(trigger, stream);
         events.turn(0, |_, _, _| ()).unwrap();
         peer.writer().commit(5);
-        peer.lifeline.write_all(&[1]).unwrap();
+        peer.ring_the_bell();
         assert_eq!(events.wait(None), [0]);
         for _ in 0..2 {
             let error = events.turn(0, |_, _, _| ()).unwrap_err();

@@ -97,6 +97,7 @@ fn a_request_has_a_buffer_of_its_size_from_the_start() {
             let flags = if piece == 0 { class << 4 | more } else { CONTINUED | more };
             wait_until(|| writer.has_room(2016));
             writer.tagged(tag(Kind::Request as u8, flags), 0, &[1; 2000]);
+            raw.ring_the_bell();
         }
         assert_eq!(said.recv().unwrap(), (pieces * 2000, lent));
     }
