@@ -36,8 +36,8 @@ impl RawPeer {
         RawWriter { area: self.out.clone(), position: 0 }
     }
 
-    /// Wakes a reader that has gone over to the lifeline. One that sleeps on its word yet has not to be woken: it looks
-    /// around when it goes over, or finds the bell there.
+    /// Wakes a reader that listens on the lifeline. One that still sleeps on its word does so for a while only, and looks
+    /// again before it listens there.
     pub(crate) fn ring_the_bell(&self) {
         (&self.lifeline).write_all(&[1]).unwrap();
     }
@@ -57,7 +57,7 @@ impl RawPeer {
     }
 }
 
-/// Writes records word by word, valid or not. Knows nothing of room, and wakes nobody.
+/// Writes records word by word, valid or not. Looks for no room on its own, and wakes nobody.
 #[derive(Clone)]
 pub(crate) struct RawWriter {
     pub(crate) area: NativeArea,
